@@ -1,0 +1,236 @@
+// Package store keeps conversations, in Redis or in memory.
+package store
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"chatkeep/handler/chat"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed conversation.lua
+var conversationLua string
+
+var (
+	//go:embed start.lua
+	startLua string
+	//go:embed begin.lua
+	beginLua string
+	//go:embed renew.lua
+	renewLua string
+	//go:embed finish.lua
+	finishLua string
+	//go:embed get.lua
+	getLua string
+	//go:embed list.lua
+	listLua string
+
+	startScript  = redis.NewScript(conversationLua + startLua)
+	beginScript  = redis.NewScript(conversationLua + beginLua)
+	renewScript  = redis.NewScript(conversationLua + renewLua)
+	finishScript = redis.NewScript(conversationLua + finishLua)
+	getScript    = redis.NewScript(conversationLua + getLua)
+	listScript   = redis.NewScript(conversationLua + listLua)
+)
+
+// Redis is a chat.Store in Redis 6.0 or later, alone or a cluster. Each method is one script in one round trip, which recognises
+// its own second execution, so the client may retry.
+type Redis struct {
+	client  redis.UniversalClient
+	limits  chat.Limits
+	timeout time.Duration
+}
+
+// NewRedis returns a store that gives up a call after timeout. It does not connect.
+func NewRedis(client redis.UniversalClient, limits chat.Limits, timeout time.Duration) *Redis {
+	return &Redis{client: client, limits: limits, timeout: timeout}
+}
+
+// Start implements chat.Store.
+func (r *Redis) Start(ctx context.Context, owner chat.Owner, s chat.Start) (chat.Conversation, error) {
+	about, err := encodeRecord(s.Conversation, s.Now)
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	greeting, err := encodeMessages(s.Messages)
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	id := s.Conversation.ID
+	reply, err := r.run(ctx, startScript, owner, id, s.Now, append([]any{
+		r.limits.TTL.Milliseconds(), r.limits.Conversations, about, s.Conversation.ExternalID, s.AgentRef,
+	}, greeting...)...)
+	if err != nil {
+		return chat.Conversation{}, fmt.Errorf("redis: start: %w", err)
+	}
+	return decodeSummary(owner, id, reply[0])
+}
+
+// Begin implements chat.Store.
+func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.Begin) (chat.Turn, error) {
+	question, err := encodeMessage(b.Message)
+	if err != nil {
+		return chat.Turn{}, err
+	}
+	reply, err := r.run(ctx, beginScript, owner, id, b.Now,
+		r.limits.TTL.Milliseconds(), r.limits.Messages, b.Token, b.Lease.Milliseconds(), b.Context, question)
+	if err != nil {
+		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
+	}
+	seq, at, err := twoNumbers(reply)
+	if err != nil {
+		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
+	}
+	elements := reply[4:]
+	history, err := decodeMessages(elements, seq-int64(len(elements)))
+	if err != nil {
+		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
+	}
+	asked := b.Message
+	asked.Seq, asked.State, asked.CreatedAt = seq, chat.Pending, fromMilli(at)
+	return chat.Turn{Message: asked, History: history, AgentRef: reply[2], ExternalID: reply[3]}, nil
+}
+
+// Renew implements chat.Store.
+func (r *Redis) Renew(ctx context.Context, owner chat.Owner, id, token string, now time.Time, lease time.Duration) error {
+	if _, err := r.run(ctx, renewScript, owner, id, now, token, lease.Milliseconds()); err != nil {
+		return fmt.Errorf("redis: renew: %w", err)
+	}
+	return nil
+}
+
+// Finish implements chat.Store.
+func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
+	replies, err := encodeMessages(f.Replies)
+	if err != nil {
+		return time.Time{}, err
+	}
+	reply, err := r.run(ctx, finishScript, owner, id, f.Now, append([]any{
+		f.Token, string(f.State), f.ExternalID, f.AgentRef,
+	}, replies...)...)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("redis: finish: %w", err)
+	}
+	at, err := strconv.ParseInt(reply[0], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("redis: finish: %w", err)
+	}
+	return fromMilli(at), nil
+}
+
+// Get implements chat.Store.
+func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.Message, error) {
+	reply, err := r.run(ctx, getScript, owner, id, p.Now, r.limits.TTL.Milliseconds(), p.Before, p.Limit)
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	conversation, err := decodeSummary(owner, id, reply[0])
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	first, err := strconv.ParseInt(reply[1], 10, 64)
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	messages, err := decodeMessages(reply[2:], first)
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	return conversation, messages, nil
+}
+
+// List implements chat.Store. It asks for one more than the limit, to know whether more follow.
+func (r *Redis) List(ctx context.Context, owner chat.Owner, l chat.List) ([]chat.Conversation, bool, error) {
+	index := 3
+	if l.Status != "" {
+		index = 4 + slices.Index(chat.Statuses, l.Status)
+	}
+	var at, id string
+	if l.After != nil {
+		at, id = strconv.FormatInt(l.After.UpdatedAt.UnixMilli(), 10), l.After.ID
+	}
+	reply, err := r.eval(ctx, listScript, ownerKeys(owner), l.Now.UnixMilli(), index, l.Limit+1, at, id)
+	if err != nil {
+		return nil, false, fmt.Errorf("redis: list: %w", err)
+	}
+	conversations := make([]chat.Conversation, 0, l.Limit)
+	for i := 0; i+1 < len(reply) && len(conversations) < l.Limit; i += 2 {
+		c, err := decodeSummary(owner, reply[i], reply[i+1])
+		if err != nil {
+			return nil, false, fmt.Errorf("redis: list: %w", err)
+		}
+		conversations = append(conversations, c)
+	}
+	return conversations, len(reply)/2 > l.Limit, nil
+}
+
+// Ping implements chat.Store.
+func (r *Redis) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	if err := r.client.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("redis: ping: %w", unavailable(err))
+	}
+	return nil
+}
+
+// run evaluates a script on one conversation.
+func (r *Redis) run(
+	ctx context.Context, script *redis.Script, owner chat.Owner, id string, now time.Time, args ...any,
+) ([]string, error) {
+	name, err := encodeOwner(owner)
+	if err != nil {
+		return nil, err
+	}
+	return r.eval(ctx, script, conversationKeys(owner, id), append([]any{id, now.UnixMilli(), name}, args...)...)
+}
+
+// eval evaluates a script and returns what follows the outcome 'ok'; any other outcome is an error.
+func (r *Redis) eval(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	reply, err := script.Run(ctx, r.client, keys, args...).StringSlice()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if len(reply) == 0 {
+		return nil, errors.New("empty reply")
+	}
+	switch reply[0] {
+	case "ok":
+		return reply[1:], nil
+	case "missing":
+		return nil, chat.ErrNotFound
+	case "closed":
+		return nil, chat.ErrClosed
+	case "full":
+		return nil, chat.ErrFull
+	case "too many":
+		return nil, chat.ErrTooMany
+	case "lost":
+		return nil, chat.ErrTurnLost
+	case "damaged":
+		return nil, chat.ErrDamaged
+	case "busy":
+		left, err := strconv.ParseInt(reply[1], 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
+	default:
+		return nil, fmt.Errorf("unknown outcome %q", reply[0])
+	}
+}
+
+func twoNumbers(reply []string) (a, b int64, err error) {
+	a, errA := strconv.ParseInt(reply[0], 10, 64)
+	b, errB := strconv.ParseInt(reply[1], 10, 64)
+	return a, b, errors.Join(errA, errB)
+}
