@@ -131,7 +131,7 @@ func prepare(t testing.TB, args []string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatal("redis-server is missing: run scripts/install-redis.sh")
+			t.Fatal("redis-server is missing: run scripts/install-test-tools.sh")
 		}
 		t.Skip("redis-server is missing: make test installs it")
 	}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"chatkeep/handler/auth"
+	"chatkeep/handler/chat"
+	"chatkeep/handler/store"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// config is everything that can be set.
+type config struct {
+	port      int
+	underHost bool // the Functions host started us, and decides about a restart by the exit code
+	auth      auth.Config
+	redis     *store.Connection // nil: in memory
+	timeout   time.Duration     // of one call of the store
+	limits    chat.Limits
+	chat      chat.Settings
+	grace     time.Duration // for running turns at the end
+}
+
+// longestRequest leaves the store a few seconds before Azure's front end gives up.
+const longestRequest = 225 * time.Second
+
+// readConfig reads all settings. Its error names every variable that is wrong.
+func readConfig(getenv func(string) string) (config, error) {
+	env := &environment{getenv: getenv}
+	c := config{
+		port:      env.whole("FUNCTIONS_CUSTOMHANDLER_PORT", 8080, 1, 65535),
+		underHost: env.text("FUNCTIONS_CUSTOMHANDLER_PORT", "") != "",
+		auth:      env.auth(),
+		timeout:   env.duration("REDIS_TIMEOUT", time.Second, 50*time.Millisecond, time.Minute),
+		limits: chat.Limits{
+			TTL:           time.Duration(env.whole("REDIS_TTL", 2_592_000, 1, 315_360_000)) * time.Second,
+			Messages:      int64(env.whole("MAX_MESSAGES_PER_CONVERSATION", 10_000, 2, 1_000_000)),
+			Conversations: int64(env.whole("MAX_CONVERSATIONS_PER_USER", 10_000, 1, 1_000_000)),
+		},
+		chat: chat.Settings{
+			Context:      env.whole("AGENT_CONTEXT_MESSAGES", 50, 0, 1000),
+			AgentTimeout: env.duration("AGENT_TIMEOUT", 200*time.Second, 10*time.Millisecond, longestRequest),
+			TurnWait:     env.duration("TURN_WAIT", 10*time.Second, 0, longestRequest),
+			TurnLease:    env.duration("TURN_LEASE", 30*time.Second, time.Second, time.Hour),
+		},
+		grace: env.duration("SHUTDOWN_GRACE", 10*time.Second, 0, time.Hour),
+	}
+	c.redis = env.redis()
+	if c.chat.AgentTimeout+c.chat.TurnWait > longestRequest {
+		env.refuse("AGENT_TIMEOUT", fmt.Sprintf("and TURN_WAIT must be at most %v together: Azure cuts a request after 230s", longestRequest))
+	}
+	if agent := env.text("AGENT", "echo"); agent != "echo" {
+		env.refuse("AGENT", "must be echo")
+	}
+	return c, errors.Join(env.errs...)
+}
+
+// redis reads how to reach Redis; nil means memory, which must be meant where it would lose people's data.
+func (e *environment) redis() *store.Connection {
+	rawURL, host := e.text("REDIS_URL", ""), e.text("REDIS_HOSTNAME", "")
+	port := e.whole("REDIS_PORT", 6380, 1, 65535)
+	password := e.text("REDIS_PASSWORD", "")
+	inAzure := e.text("WEBSITE_INSTANCE_ID", "") != "" || e.text("CONTAINER_NAME", "") != ""
+	memory := e.text("STORE", "")
+	c := &store.Connection{
+		Cluster:        e.yes("REDIS_CLUSTER"),
+		DialTimeout:    e.duration("REDIS_DIAL_TIMEOUT", 5*time.Second, 10*time.Millisecond, time.Minute),
+		CommandTimeout: e.duration("REDIS_COMMAND_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
+		PoolTimeout:    e.duration("REDIS_POOL_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
+		PoolSize:       e.whole("REDIS_POOL_SIZE", 20, 1, 10_000),
+	}
+	if memory != "" && memory != "memory" {
+		e.refuse("STORE", "must be memory or not set")
+	}
+	switch {
+	case rawURL != "" && host != "":
+		e.refuse("REDIS_URL", "and REDIS_HOSTNAME are both set: keep one")
+	case memory != "" && (rawURL != "" || host != ""):
+		e.refuse("STORE", "is memory, but REDIS_URL or REDIS_HOSTNAME names a Redis: keep one")
+	case rawURL != "":
+		e.redisURL(rawURL, c)
+	case host != "":
+		c.Network, c.Addr = "tcp", net.JoinHostPort(host, strconv.Itoa(port))
+		c.Password = password
+		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+		if strings.ContainsAny(host, ":/@ ") {
+			e.refuse("REDIS_HOSTNAME", "must be a host name alone, without scheme or port")
+		}
+		if password == "" {
+			e.refuse("REDIS_PASSWORD", "must be set with REDIS_HOSTNAME")
+		}
+	case inAzure && memory == "":
+		e.refuse("REDIS_URL", "is not set, nor is REDIS_HOSTNAME: in Azure conversations would be lost on restart. STORE=memory says that this is meant")
+	default:
+		return nil
+	}
+	return c
+}
+
+// redisURL reads redis://, rediss:// or unix://. Its messages never quote the URL, which holds a password.
+func (e *environment) redisURL(raw string, c *store.Connection) {
+	options, err := redis.ParseURL(raw)
+	u, urlErr := url.Parse(raw)
+	if err != nil || urlErr != nil {
+		e.refuse("REDIS_URL", "must look like rediss://:password@host:6380, with / + = in the password percent-encoded")
+		return
+	}
+	azure := slices.ContainsFunc(azureRedis, func(suffix string) bool {
+		return strings.HasSuffix(strings.ToLower(u.Hostname()), suffix)
+	})
+	if azure && u.Scheme != "rediss" {
+		e.refuse("REDIS_URL", "must begin with rediss:// for a Redis in Azure, or passwords and messages travel in the clear")
+	}
+	if azure && u.Port() == "" {
+		e.refuse("REDIS_URL", "must name the port: 6380 for Azure Cache for Redis, 10000 for Azure Managed Redis")
+	}
+	c.Network, c.Addr, c.DB, c.Username, c.Password = options.Network, options.Addr, options.DB, options.Username, options.Password
+	c.TLS = options.TLSConfig
+	if c.Cluster && c.DB != 0 {
+		e.refuse("REDIS_URL", "names a database, but a cluster has only database 0")
+	}
+}
+
+// azureRedis are the domains of Azure Cache for Redis and Azure Managed Redis.
+var azureRedis = []string{
+	".redis.cache.windows.net", ".redisenterprise.cache.azure.net", ".redis.azure.net",
+	".redis.cache.usgovcloudapi.net", ".redis.cache.chinacloudapi.cn",
+}
+
+// auth reads whose tokens are accepted. There is no setting that accepts others.
+func (e *environment) auth() auth.Config {
+	c := auth.Config{Issuer: e.text("AUTH_ISSUER", ""), Audiences: e.list("AUTH_AUDIENCE"), KeysURL: e.text("AUTH_JWKS_URL", "")}
+	if c.Issuer == "" {
+		e.refuse("AUTH_ISSUER", "must be set: it says whose tokens are accepted")
+	}
+	if len(c.Audiences) == 0 {
+		e.refuse("AUTH_AUDIENCE", "must be set: it is the client id of this API's app registration")
+	}
+	if !goodKeysURL(c.KeysURL) {
+		e.refuse("AUTH_JWKS_URL", "must be an https URL, an http URL on loopback, or an absolute file path")
+	}
+	return c
+}
+
+func goodKeysURL(raw string) bool {
+	if filepath.IsAbs(raw) {
+		return true
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && loopback
+}
+
+// environment reads variables and gathers what is wrong with them. An empty variable counts as not set.
+type environment struct {
+	getenv func(string) string
+	errs   []error
+}
+
+func (e *environment) refuse(name, why string) {
+	e.errs = append(e.errs, fmt.Errorf("%s %s", name, why))
+}
+
+func (e *environment) text(name, absent string) string {
+	if value := strings.TrimSpace(e.getenv(name)); value != "" {
+		return value
+	}
+	return absent
+}
+
+// list reads values separated by commas.
+func (e *environment) list(name string) []string {
+	var all []string
+	for value := range strings.SplitSeq(e.getenv(name), ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			all = append(all, value)
+		}
+	}
+	return all
+}
+
+func (e *environment) yes(name string) bool {
+	switch e.text(name, "false") {
+	case "true":
+		return true
+	case "false":
+	default:
+		e.refuse(name, "must be true or false")
+	}
+	return false
+}
+
+func (e *environment) whole(name string, absent, least, most int) int {
+	text := e.text(name, "")
+	if text == "" {
+		return absent
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most {
+		e.refuse(name, fmt.Sprintf("must be a whole number from %d to %d", least, most))
+	}
+	return n
+}
+
+func (e *environment) duration(name string, absent, least, most time.Duration) time.Duration {
+	text := e.text(name, "")
+	if text == "" {
+		return absent
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least || d > most {
+		e.refuse(name, fmt.Sprintf("must be a duration from %v to %v, such as 10s or 250ms", least, most))
+	}
+	return d
+}

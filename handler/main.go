@@ -1,0 +1,118 @@
+// Handler is the chat service as one program, which Azure Functions runs as a custom handler.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"chatkeep/handler/agent"
+	"chatkeep/handler/api"
+	"chatkeep/handler/auth"
+	"chatkeep/handler/chat"
+	"chatkeep/handler/store"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	err := run(ctx, os.Getenv, os.Stdout)
+	os.Exit(exitCode(err, os.Getenv))
+}
+
+// exitCode is 1 after an error, which also goes to stderr as the last words. After a signal it is 0 by hand, and under the Functions
+// host 200: that restarts the process without counting an error, while 0 would leave the host without a handler.
+func exitCode(err error, getenv func(string) string) int {
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "chatkeep:", err)
+		return 1
+	case getenv("FUNCTIONS_CUSTOMHANDLER_PORT") != "":
+		return 200
+	default:
+		return 0
+	}
+}
+
+// run serves until ctx ends, then lets running turns finish. It logs JSON lines to stdout and nothing elsewhere.
+func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	cfg, err := readConfig(getenv)
+	if err != nil {
+		log.Error("bad settings", "err", err)
+		return err
+	}
+
+	about := api.About{Store: "memory", Version: version}
+	var conversations chat.Store = store.NewMemory(cfg.limits)
+	if cfg.redis != nil {
+		redis.SetLogger(quiet{log})
+		client := store.NewClient(*cfg.redis)
+		defer func() { _ = client.Close() }()
+		about.Store = "redis"
+		conversations = store.NewRedis(client, cfg.limits, cfg.timeout)
+	} else {
+		log.Warn("REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
+	}
+	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
+
+	server := &http.Server{
+		Handler:                      api.New(service, auth.New(cfg.auth), about, log),
+		ReadHeaderTimeout:            10 * time.Second,
+		IdleTimeout:                  120 * time.Second, // longer than the host keeps its connections
+		MaxHeaderBytes:               32 << 10,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.port)))
+	if err != nil {
+		log.Error("cannot listen", "err", err)
+		return err
+	}
+	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
+	return serve(ctx, server, listener, cfg.grace, log)
+}
+
+// serve ends when ctx does: it takes no new requests, and gives running ones the grace to finish.
+func serve(ctx context.Context, server *http.Server, listener net.Listener, grace time.Duration, log *slog.Logger) error {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		log.Error("stopped serving", "err", err)
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("stopping", "grace", grace.String())
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(patience); errors.Is(err, context.DeadlineExceeded) {
+		log.Warn("stopped with requests still running; their turns end with their leases")
+	}
+	return nil
+}
+
+// quiet keeps go-redis from writing to stderr. What it would say of a failed connection is in the error of the request too.
+type quiet struct{ log *slog.Logger }
+
+// Printf implements go-redis' logger.
+func (q quiet) Printf(ctx context.Context, format string, v ...any) {
+	q.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
+}

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for the given time: scripts/fuzz.sh 30s
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for package in $(go list ./handler/...); do
+  targets=$(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true)
+  for target in $targets; do
+    echo "Fuzzing $package $target for $1"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$package"
+  done
+done
