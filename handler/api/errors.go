@@ -56,9 +56,9 @@ var problems = []struct {
 	{chat.ErrClosed, problem{Status: 409, Code: "conversation_closed", Detail: "The conversation is not active. Start a new one."}},
 	{chat.ErrFull, problem{Status: 409, Code: "conversation_full", Detail: "The conversation has no room for another message. Start a new one."}},
 	{chat.ErrTooMany, problem{Status: 409, Code: "too_many_conversations", Detail: "You have as many conversations as are allowed. Use one of them, or wait until one expires."}},
-	{chat.ErrAgentTimeout, problem{Status: 504, Code: "agent_timeout", Detail: "The agent took too long. Your message is kept as failed; send it again."}},
+	{chat.ErrAgentTimeout, problem{Status: 504, Code: "agent_timeout", Detail: "The agent took too long. If you sent a message, it is kept as failed; try again."}},
 	{chat.ErrTurnLost, problem{Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."}},
-	{chat.ErrAgentFailed, problem{Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. Your message is kept as failed; send it again."}},
+	{chat.ErrAgentFailed, problem{Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. If you sent a message, it is kept as failed; try again."}},
 	{chat.ErrUnavailable, problem{Status: 503, Code: "store_unavailable", Detail: "Conversations cannot be reached at the moment. Try again.", retryAfter: "1"}},
 }
 

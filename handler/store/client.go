@@ -1,7 +1,10 @@
 package store
 
 import (
+	"context"
 	"crypto/tls"
+	"fmt"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,7 +30,8 @@ type Connection struct {
 // NewClient returns the client that all functions share. It connects when it is first used.
 func NewClient(c Connection) redis.UniversalClient {
 	o := &redis.Options{
-		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password, TLSConfig: c.TLS,
+		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password,
+		Dialer: c.dial,
 
 		DialTimeout: c.DialTimeout, ReadTimeout: c.CommandTimeout, WriteTimeout: c.CommandTimeout, PoolTimeout: c.PoolTimeout,
 		ContextTimeoutEnabled: true, // otherwise a call outlives its deadline
@@ -50,7 +54,7 @@ func NewClient(c Connection) redis.UniversalClient {
 		return redis.NewClient(o)
 	}
 	return redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, Dialer: o.Dialer,
 
 		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolTimeout: o.PoolTimeout,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
@@ -62,3 +66,32 @@ func NewClient(c Connection) redis.UniversalClient {
 		ClusterStateReloadInterval: 5 * time.Second, // how long a fail-over goes unnoticed; the default is 60 s
 	})
 }
+
+// dial connects. It does not return an error but a connection that fails: of dial errors the pool keeps count, and after PoolSize of them
+// it looks only once a second whether Redis is back.
+func (c Connection) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var conn net.Conn
+	var err error
+	plain := &net.Dialer{Timeout: c.DialTimeout, KeepAlive: time.Minute}
+	if c.TLS != nil {
+		conn, err = (&tls.Dialer{NetDialer: plain, Config: c.TLS}).DialContext(ctx, network, addr)
+	} else {
+		conn, err = plain.DialContext(ctx, network, addr)
+	}
+	if err != nil {
+		return unreachable{fmt.Errorf("connect: %w", err)}, nil // go-redis takes off one layer
+	}
+	return conn, nil
+}
+
+// unreachable is a connection that could not be made. Every use fails with the reason.
+type unreachable struct{ err error }
+
+func (u unreachable) Read([]byte) (int, error)         { return 0, u.err }
+func (u unreachable) Write([]byte) (int, error)        { return 0, u.err }
+func (u unreachable) Close() error                     { return nil }
+func (u unreachable) LocalAddr() net.Addr              { return nil }
+func (u unreachable) RemoteAddr() net.Addr             { return nil }
+func (u unreachable) SetDeadline(time.Time) error      { return nil }
+func (u unreachable) SetReadDeadline(time.Time) error  { return nil }
+func (u unreachable) SetWriteDeadline(time.Time) error { return nil }
