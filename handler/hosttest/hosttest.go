@@ -69,10 +69,12 @@ type function struct {
 	route   *regexp.Regexp
 }
 
-// Package packages this module's handler with scripts/package.sh and returns the script root.
+// Package packages this module's handler with scripts/package.sh and returns the script root. The caller removes the folder around it.
 func Package(t testing.TB) string {
 	t.Helper()
-	dist := filepath.Join(t.TempDir(), "dist")
+	folder, err := os.MkdirTemp("", "hosttest")
+	require.NoError(t, err)
+	dist := filepath.Join(folder, "dist")
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	require.NoError(t, err)
 	command := exec.Command(filepath.Join(strings.TrimSpace(string(root)), "scripts", "package.sh"))

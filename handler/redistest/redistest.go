@@ -32,7 +32,10 @@ const patience = 30 * time.Second
 // Server is one redis-server on 127.0.0.1, which ends with the test. Its data do not survive Kill unless the arguments say so.
 type Server struct {
 	Addr string
-	TLS  *tls.Config // for clients; nil: not encrypted
+
+	// For clients of StartTLS.
+	TLS    *tls.Config
+	CAFile string
 
 	t       testing.TB
 	dir     string
@@ -52,6 +55,7 @@ func Start(t testing.TB, args ...string) *Server {
 func StartTLS(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := prepare(t, args)
+	s.CAFile = filepath.Join(s.dir, "ca.pem")
 	s.TLS = s.certify()
 	s.start()
 	return s
@@ -120,7 +124,7 @@ func (s *Server) cli(args ...string) (string, error) {
 	host, port, _ := net.SplitHostPort(s.Addr)
 	all := []string{"-h", host, "-p", port}
 	if s.TLS != nil {
-		all = append(all, "--tls", "--cacert", filepath.Join(s.dir, "ca.pem"))
+		all = append(all, "--tls", "--cacert", s.CAFile)
 	}
 	out, err := exec.Command("redis-cli", append(all, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -167,7 +171,7 @@ func (s *Server) launch() {
 	args := []string{"--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no", "--port", port}
 	if s.TLS != nil {
 		args = append(args[:len(args)-2], "--port", "0", "--tls-port", port, "--tls-auth-clients", "no",
-			"--tls-ca-cert-file", filepath.Join(s.dir, "ca.pem"),
+			"--tls-ca-cert-file", s.CAFile,
 			"--tls-cert-file", filepath.Join(s.dir, "server.pem"), "--tls-key-file", filepath.Join(s.dir, "key.pem"))
 	}
 	s.command = exec.Command("redis-server", slices.Concat(args, s.args)...)

@@ -1,0 +1,39 @@
+# make run and make test are all that a newcomer needs. Everything else is a part of them or of a deployment.
+
+TOOL = go tool -modfile=scripts/tools/go.mod
+
+.PHONY: run test check lint fuzz bench package start coldstart tools
+
+run: ## serve on memory and echo, with a local issuer; REDIS_URL=redis://… keeps conversations there
+	@scripts/run.sh
+
+test: tools ## everything, on real Redis
+	CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname -- -race -shuffle=on -timeout 14m ./...
+
+check: lint test ## what must pass before a push
+
+lint:
+	@test -z "$$(gofmt -l handler scripts)" || { echo "gofmt these:"; gofmt -l handler scripts; exit 1; }
+	go vet ./...
+	@test -z "$$(go fix -diff ./...)" || { echo "go fix these:"; go fix -diff ./...; exit 1; }
+	$(TOOL) golangci-lint run ./...
+	shellcheck scripts/*.sh .ci/run
+
+fuzz: ## every fuzz target for FUZZTIME
+	scripts/fuzz.sh $(or $(FUZZTIME),30s)
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./handler/...
+
+package: ## dist/, the root that Azure Functions runs, and its zip
+	scripts/package.sh
+
+start: package ## under the real Functions host
+	@command -v func >/dev/null || { echo "The func CLI is missing. Get it with: npm install -g azure-functions-core-tools@4"; exit 1; }
+	cd dist && func start --script-root .
+
+coldstart: package ## how long the program takes to its first answer
+	scripts/coldstart.sh
+
+tools:
+	@scripts/install-test-tools.sh

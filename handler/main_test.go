@@ -1,0 +1,467 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"chatkeep/handler/auth/authtest"
+	"chatkeep/handler/hosttest"
+	"chatkeep/handler/redistest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+// The built program behind the played host, over a real Redis.
+
+var (
+	packing sync.Once
+	dist    string
+)
+
+// packaged is the script root, packaged once for all tests.
+func packaged(t testing.TB) string {
+	packing.Do(func() { dist = hosttest.Package(t) })
+	return dist
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(filepath.Dir(dist))
+	os.Exit(code)
+}
+
+// deployment is a host with the handler, an issuer, and the Redis they use.
+type deployment struct {
+	t      *testing.T
+	host   *hosttest.Host
+	issuer *authtest.Issuer
+	env    []string
+}
+
+func deploy(t *testing.T, env ...string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, issuer: authtest.New()}
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(keys, d.issuer.KeySet(), 0o600))
+	d.env = append([]string{"AUTH_ISSUER=" + d.issuer.Name, "AUTH_AUDIENCE=" + d.issuer.Audience, "AUTH_JWKS_URL=" + keys}, env...)
+	d.host = hosttest.Start(t, packaged(t), d.env...)
+	return d
+}
+
+// reply is an answer; its fields are those of any of the functions.
+type reply struct {
+	status         int
+	header         http.Header
+	text           string
+	ConversationID string `json:"conversationId"`
+	Conversation   struct {
+		MessageCount int
+		Status       string
+	}
+	Conversations []struct{ ID string }
+	Message       struct{ ID, Text, State string }
+	Messages      []struct {
+		Seq         int
+		Text, State string
+		Role        string
+	}
+	Code, Status, Store, RedisStatus string
+}
+
+func (d *deployment) call(method, path, user, body string) (reply, error) {
+	request, err := http.NewRequestWithContext(d.t.Context(), method, d.host.URL+path, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	if user != "" {
+		request.Header.Set("Authorization", "Bearer "+d.issuer.Token(authtest.LocalTenant, user, nil))
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return reply{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	r := reply{status: response.StatusCode, header: response.Header, text: string(text)}
+	if err == nil && len(text) > 0 {
+		var numbers struct{ Status any }
+		_ = json.Unmarshal(text, &numbers)
+		if _, isNumber := numbers.Status.(float64); isNumber { // a problem's status is the HTTP status
+			text = bytes.Replace(text, fmt.Appendf(nil, `"status":%d,`, r.status), nil, 1)
+		}
+		err = json.Unmarshal(text, &r)
+	}
+	return r, err
+}
+
+// must is call with an expected status.
+func (d *deployment) must(status int, method, path, user, body string) reply {
+	d.t.Helper()
+	r, err := d.call(method, path, user, body)
+	require.NoError(d.t, err)
+	require.Equal(d.t, status, r.status, r.text)
+	return r
+}
+
+func (d *deployment) start(user string) string {
+	d.t.Helper()
+	return d.must(201, "POST", "/api/chat/start", user, `{"title":"e2e"}`).ConversationID
+}
+
+func said(id, text string) string { return fmt.Sprintf(`{"conversationId":%q,"text":%q}`, id, text) }
+
+func TestEndToEnd(t *testing.T) {
+	redisServer := redistest.Start(t)
+	d := deploy(t, "REDIS_URL=redis://"+redisServer.Addr)
+
+	id := d.start("alice")
+	t.Run("send", func(t *testing.T) {
+		r := d.must(200, "POST", "/api/chat/send", "alice", said(id, "Hello"))
+		require.Equal(t, "complete", r.Message.State)
+		require.Equal(t, "Hello", r.Messages[0].Text)
+		require.Len(t, r.header.Get("X-Request-Id"), 36, "the host's invocation id")
+		require.Equal(t, "invalid_request", d.must(400, "POST", "/api/chat/send", "alice", said(id, "")).Code)
+		require.Equal(t, "not_found", d.must(404, "POST", "/api/chat/send", "bob", said(id, "x")).Code)
+		require.Equal(t, "unauthenticated", d.must(401, "POST", "/api/chat/send", "", said(id, "x")).Code)
+		require.Equal(t, "payload_too_large", d.must(413, "POST", "/api/chat/send", "alice", said(id, strings.Repeat("x", 1<<20))).Code)
+	})
+	t.Run("get", func(t *testing.T) {
+		r := d.must(200, "GET", "/api/chat/conversations/"+id, "alice", "")
+		require.Len(t, r.Messages, 2)
+		require.Equal(t, "not_found", d.must(404, "GET", "/api/chat/conversations/"+id, "bob", "").Code)
+		require.Equal(t, "invalid_request", d.must(400, "GET", "/api/chat/conversations/"+id+"?limit=0", "alice", "").Code)
+		require.Equal(t, "invalid_request", d.must(400, "GET", "/api/chat/conversations/a%2Fb", "alice", "").Code)
+	})
+	t.Run("list-conversations", func(t *testing.T) {
+		require.Equal(t, []struct{ ID string }{{id}}, d.must(200, "POST", "/api/chat/list-conversations", "alice", `{}`).Conversations)
+		require.Empty(t, d.must(200, "POST", "/api/chat/list-conversations", "bob", `{}`).Conversations)
+		require.Equal(t, "invalid_request", d.must(400, "POST", "/api/chat/list-conversations", "alice", `{"cursor":"x"}`).Code)
+	})
+	t.Run("start", func(t *testing.T) {
+		require.Equal(t, "invalid_request", d.must(400, "POST", "/api/chat/start", "alice", `{"x":1}`).Code)
+		require.Equal(t, "unauthenticated", d.must(401, "POST", "/api/chat/start", "", ``).Code)
+	})
+	t.Run("health", func(t *testing.T) {
+		r := d.must(200, "GET", "/health", "", "")
+		require.Equal(t, "redis", r.Store)
+		require.Equal(t, "connected", r.RedisStatus)
+		require.NotContains(t, r.text, "127.0.0.1")
+	})
+	t.Run("two Authorization headers", func(t *testing.T) {
+		request, err := http.NewRequestWithContext(t.Context(), "POST", d.host.URL+"/api/chat/start", nil)
+		require.NoError(t, err)
+		token := "Bearer " + d.issuer.Token(authtest.LocalTenant, "alice", nil)
+		request.Header["Authorization"] = []string{token, token}
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		_ = response.Body.Close()
+		require.Equal(t, 400, response.StatusCode)
+	})
+	t.Run("parallel sends from many clients", func(t *testing.T) {
+		busy := d.start("alice")
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				r, err := d.call("POST", "/api/chat/send", "alice", said(busy, fmt.Sprint(i)))
+				if assert.NoError(t, err) {
+					assert.Equal(t, 200, r.status, r.text)
+				}
+			})
+		}
+		all.Wait()
+		r := d.must(200, "GET", "/api/chat/conversations/"+busy+"?limit=1000", "alice", "")
+		require.Len(t, r.Messages, 100)
+		for i, m := range r.Messages {
+			require.Equal(t, i+1, m.Seq)
+			require.Equal(t, []string{"user", "assistant"}[i%2], m.Role)
+			require.Equal(t, r.Messages[i-i%2].Text, m.Text)
+		}
+	})
+	t.Run("conversations survive the handler's sudden end", func(t *testing.T) {
+		d.host.Signal(syscall.SIGKILL)
+		require.Len(t, d.must(200, "GET", "/api/chat/conversations/"+id, "alice", "").Messages, 2)
+	})
+	t.Run("the log holds no token, no text and no user, and stderr is empty", func(t *testing.T) {
+		lines := strings.Join(d.host.Stdout(), "\n")
+		require.Contains(t, lines, `"msg":"started"`)
+		for _, secret := range []string{"Hello", "alice", "eyJ", authtest.LocalTenant} {
+			require.NotContains(t, lines, secret)
+		}
+		require.Empty(t, d.host.Stderr())
+	})
+}
+
+func TestStartUpDoesNotTouchRedis(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	var connections atomic.Int64
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	d := deploy(t, "REDIS_URL=redis://"+listener.Addr().String())
+	d.must(401, "POST", "/api/chat/start", "", "")
+	require.Zero(t, connections.Load())
+	d.must(503, "POST", "/api/chat/start", "alice", "")
+	require.Positive(t, connections.Load())
+}
+
+func TestRedisKilledUnderLoad(t *testing.T) {
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	d := deploy(t, "REDIS_URL=redis://"+server.Addr)
+	ids := []string{d.start("alice"), d.start("alice"), d.start("alice"), d.start("alice")}
+	acknowledged := make([][]string, len(ids))
+	sent := make([]map[string]bool, len(ids))
+	var down atomic.Bool
+	var refused, wrong atomic.Int64
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for i, id := range ids {
+		sent[i] = map[string]bool{}
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				text := fmt.Sprintf("%d-%d", i, n)
+				sent[i][text] = true
+				began := time.Now()
+				r, err := d.call("POST", "/api/chat/send", "alice", said(id, text))
+				switch {
+				case err != nil:
+					assert.NoError(t, err)
+					return
+				case r.status == 200:
+					acknowledged[i] = append(acknowledged[i], text)
+				case r.status == 503 && r.Code == "store_unavailable" && r.header.Get("Retry-After") != "":
+					refused.Add(1)
+					assert.Less(t, time.Since(began), 5*time.Second)
+				case r.status == 409 && r.Code == "turn_in_progress": // the outage left a turn, which its lease will end
+				default:
+					wrong.Add(1)
+					t.Log(r.status, r.text)
+				}
+				if down.Load() {
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+		})
+	}
+	waitFor := func(what string, ok func() bool) {
+		t.Helper()
+		require.Eventually(t, ok, 20*time.Second, 5*time.Millisecond, what)
+	}
+	time.Sleep(300 * time.Millisecond) // of load
+	down.Store(true)
+	server.Kill()
+	waitFor("503s", func() bool { return refused.Load() >= 8 })
+	r := d.must(503, "GET", "/health", "", "")
+	require.Equal(t, "unhealthy", r.Status)
+	server.Restart()
+	back := time.Now()
+	waitFor("the service is back", func() bool {
+		r, err := d.call("POST", "/api/chat/start", "bob", "")
+		return err == nil && r.status == 201
+	})
+	t.Logf("back %v after Redis", time.Since(back))
+	require.Less(t, time.Since(back), time.Second)
+	down.Store(false)
+	time.Sleep(300 * time.Millisecond)
+	close(stop)
+	all.Wait()
+
+	require.Zero(t, wrong.Load())
+	require.Empty(t, d.host.Exits(), "the handler restarted")
+	require.Empty(t, d.host.Stderr())
+	require.NotEmpty(t, d.host.Stdout())
+	for i, id := range ids {
+		r := d.must(200, "GET", "/api/chat/conversations/"+id+"?limit=1000", "alice", "")
+		stored := map[string]int{}
+		for n, m := range r.Messages {
+			require.Equal(t, n+1, m.Seq)
+			if m.Role == "user" {
+				require.True(t, sent[i][m.Text], "%q was never sent", m.Text)
+				stored[m.Text]++
+			}
+		}
+		if len(r.Messages) < 1000 {
+			for _, text := range acknowledged[i] {
+				require.Equal(t, 1, stored[text], "%q was acknowledged", text)
+			}
+		}
+	}
+}
+
+func TestRedisOverTLSAndCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	d := deploy(t, "REDIS_URL=redis://"+cluster.Addrs[0], "REDIS_CLUSTER=true")
+	for i := range 10 { // users on every node
+		user := fmt.Sprint("user", i)
+		d.must(200, "POST", "/api/chat/send", user, said(d.start(user), "x"))
+	}
+	secure := redistest.StartTLS(t)
+	_, port, err := net.SplitHostPort(secure.Addr)
+	require.NoError(t, err)
+	d = deploy(t, "REDIS_URL=rediss://localhost:"+port)
+	d.must(503, "POST", "/api/chat/start", "alice", "") // a certificate that nobody vouches for
+	require.Contains(t, strings.Join(d.host.Stdout(), "\n"), "needs an operator")
+	d = deploy(t, "REDIS_URL=rediss://localhost:"+port, "SSL_CERT_FILE="+secure.CAFile)
+	d.must(201, "POST", "/api/chat/start", "alice", "")
+}
+
+func TestAThousandRequestsLeaveNothing(t *testing.T) {
+	server := redistest.Start(t)
+	d := deploy(t, "REDIS_URL=redis://"+server.Addr, "REDIS_POOL_SIZE=10")
+	id := d.start("alice")
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for range 50 {
+				r, err := d.call("GET", "/api/chat/conversations/"+id, "alice", "")
+				if assert.NoError(t, err) {
+					assert.Equal(t, 200, r.status)
+				}
+			}
+		})
+	}
+	all.Wait()
+	clients, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(strings.Split(server.CLI("info", "clients"), "\n")[1], "connected_clients:")))
+	require.NoError(t, err)
+	require.LessOrEqual(t, clients, 11, "10 in the pool and redis-cli")
+}
+
+func TestRunLeavesNoGoroutine(t *testing.T) {
+	server := redistest.Start(t)
+	before := goleak.IgnoreCurrent()
+	issuer := authtest.New()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(keys, issuer.KeySet(), 0o600))
+	port := freePort(t)
+	env := map[string]string{
+		"AUTH_ISSUER": issuer.Name, "AUTH_AUDIENCE": issuer.Audience, "AUTH_JWKS_URL": keys,
+		"REDIS_URL": "redis://" + server.Addr, "FUNCTIONS_CUSTOMHANDLER_PORT": port,
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, func(name string) string { return env[name] }, io.Discard) }()
+	client := &http.Client{Transport: &http.Transport{}}
+	for range 100 {
+		request, err := http.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:"+port+"/api/chat/start", nil)
+		require.NoError(t, err)
+		request.Header.Set("Authorization", "Bearer "+issuer.Token(authtest.LocalTenant, "alice", nil))
+		require.Eventually(t, func() bool {
+			response, err := client.Do(request)
+			if err == nil {
+				_ = response.Body.Close()
+			}
+			return err == nil && response.StatusCode == 201
+		}, 10*time.Second, 5*time.Millisecond)
+	}
+	client.CloseIdleConnections()
+	cancel()
+	require.NoError(t, <-done)
+	goleak.VerifyNone(t, before)
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return port
+}
+
+func TestEnds(t *testing.T) {
+	t.Run("under the host a signal restarts it uncounted", func(t *testing.T) {
+		d := deploy(t)
+		for range 4 { // more often than the host forgives errors
+			exits := len(d.host.Exits())
+			d.host.Signal(syscall.SIGTERM)
+			require.Eventually(t, func() bool { return len(d.host.Exits()) > exits }, 10*time.Second, 5*time.Millisecond)
+			require.Equal(t, "memory", d.must(200, "GET", "/health", "", "").Store)
+		}
+		require.Equal(t, []int{200, 200, 200, 200}, d.host.Exits())
+		require.Empty(t, d.host.Stderr())
+	})
+	t.Run("by hand a signal ends it well, and an error does not", func(t *testing.T) {
+		require.Equal(t, 0, exitCode(nil, func(string) string { return "" }))
+		require.Equal(t, 200, exitCode(nil, func(string) string { return "7071" }))
+		require.Equal(t, 1, exitCode(io.EOF, func(string) string { return "7071" }))
+	})
+}
+
+func TestTheBinaryIsStaticAndSmall(t *testing.T) {
+	path := filepath.Join(packaged(t), "handler")
+	file, err := elf.Open(path)
+	require.NoError(t, err)
+	defer func() { _ = file.Close() }()
+	for _, p := range file.Progs {
+		require.NotEqual(t, elf.PT_INTERP, p.Type, "it needs a dynamic linker")
+	}
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Less(t, info.Size(), int64(20<<20))
+	require.Equal(t, os.FileMode(0o755), info.Mode().Perm())
+}
+
+// The README's example, as it stands there.
+func TestReadmeExample(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, example, found := strings.Cut(string(readme), "```sh\n")
+	require.True(t, found)
+	example, _, _ = strings.Cut(example, "```")
+	d := deploy(t, "REDIS_URL=redis://"+redistest.Start(t).Addr)
+	command := exec.Command("bash", "-euc", example)
+	command.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "URL=" + d.host.URL, "TOKEN=" + d.issuer.Token(authtest.LocalTenant, "alice", nil),
+	}
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	answers := strings.Split(strings.TrimSpace(string(out)), "\n")
+	require.Len(t, answers, 4, "%s", out)
+	require.Contains(t, answers[0], `"role":"assistant","kind":"text","text":"Hello"`)
+	require.Contains(t, answers[1], `"hasMore":false`)
+	require.Contains(t, answers[2], `"title":"Trip to Rome"`)
+	require.Contains(t, answers[3], `"status":"healthy"`)
+}
+
+func TestTLSNeverBelow12(t *testing.T) {
+	c, err := readConfig(settings(map[string]string{"REDIS_HOSTNAME": "x.redis.cache.windows.net", "REDIS_PASSWORD": "p"}))
+	require.NoError(t, err)
+	require.Equal(t, uint16(tls.VersionTLS12), c.redis.TLS.MinVersion)
+	require.Equal(t, "x.redis.cache.windows.net", c.redis.TLS.ServerName)
+	require.Equal(t, "x.redis.cache.windows.net:6380", c.redis.Addr)
+	require.Zero(t, c.redis.TLS.MaxVersion)
+}
