@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -13,9 +14,7 @@ import (
 // settings is an environment that is good, but for the changes.
 func settings(changes map[string]string) func(string) string {
 	env := map[string]string{"AUTH_ISSUER": "https://issuer", "AUTH_AUDIENCE": "api", "AUTH_JWKS_URL": "https://issuer/keys"}
-	for name, value := range changes {
-		env[name] = value
-	}
+	maps.Copy(env, changes)
 	return func(name string) string { return env[name] }
 }
 

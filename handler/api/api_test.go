@@ -35,7 +35,7 @@ type service struct {
 	log    *bytes.Buffer
 }
 
-func open(t *testing.T, a chat.Agent, settings chat.Settings) *service {
+func open(t *testing.T) *service {
 	t.Helper()
 	s := &service{t: t, issuer: authtest.New(), log: &bytes.Buffer{}}
 	keys := filepath.Join(t.TempDir(), "keys.json")
@@ -43,7 +43,7 @@ func open(t *testing.T, a chat.Agent, settings chat.Settings) *service {
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	memory := store.NewMemory(chat.Limits{TTL: time.Hour, Messages: 6, Conversations: 50})
 	verifier := auth.New(auth.Config{Issuer: s.issuer.Name, Audiences: []string{s.issuer.Audience}, KeysURL: keys})
-	s.server = New(chat.NewService(memory, a, settings, log), verifier, About{Store: "memory", Version: "test"}, log)
+	s.server = New(chat.NewService(memory, agent.Echo{}, settings, log), verifier, About{Store: "memory", Version: "test"}, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(server.Close)
 	s.url = server.URL
@@ -112,7 +112,7 @@ func requireProblem(t *testing.T, a answer, status int, code string) {
 }
 
 func TestConversation(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	began := time.Now().Add(-time.Second)
 	a := s.send("POST", "/api/chat/start", "alice", `{"title":"Trip","metadata":{"color":"blue"}}`)
 	require.Equal(t, 201, a.status, a.text)
@@ -174,7 +174,7 @@ func TestConversation(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	want := map[string]bool{}
 	for range 23 {
 		want[s.start("alice")] = true
@@ -218,7 +218,7 @@ func TestList(t *testing.T) {
 }
 
 func TestBadInputChangesNothing(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	id := s.start("alice")
 	before := s.send("POST", "/api/chat/list-conversations", "alice", `{}`)
 	send := func(rest string) string { return fmt.Sprintf(`{"conversationId":%q,%s}`, id, rest) }
@@ -337,7 +337,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 }
 
 func TestBodiesThatAreFine(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	id := s.start("alice")
 	for name, body := range map[string]string{
 		"the longest text": fmt.Sprintf(`{"conversationId":%q,"text":%q}`, id, strings.Repeat("x", 32_768)),
@@ -361,7 +361,7 @@ func TestBodiesThatAreFine(t *testing.T) {
 
 // Every route of the table that needs a user, tried by those who are not the owner. A new route joins by existing.
 func TestNobodyReachesAnothersConversation(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	id := s.start("alice")
 	secret := "a secret of alice"
 	require.Equal(t, 200, s.send("POST", "/api/chat/send", "alice", fmt.Sprintf(`{"conversationId":%q,"text":%q}`, id, secret)).status)
@@ -414,7 +414,7 @@ func TestNobodyReachesAnothersConversation(t *testing.T) {
 }
 
 func TestAuthorizationHeaders(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	good := s.issuer.Token(tenant, "alice", nil)
 	for name, row := range map[string]struct {
 		values    []string
@@ -450,7 +450,7 @@ func TestAuthorizationHeaders(t *testing.T) {
 }
 
 func TestHealthAndProbe(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	a := s.send("GET", "/health", nobody, "")
 	require.Equal(t, 200, a.status)
 	require.Equal(t, "healthy", a.body["status"])
@@ -467,7 +467,7 @@ func TestHealthAndProbe(t *testing.T) {
 }
 
 func TestRequestIDIsTheHosts(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	id := "6f8b0a1c-8f3f-4c55-9d59-7f3f6cf4f5a1"
 	require.Equal(t, id, s.send("GET", "/nothing", nobody, "", "X-Azure-Functions-InvocationId: "+id).body["requestId"])
 	made := s.send("GET", "/nothing", nobody, "", "X-Azure-Functions-InvocationId: "+"<script>").body["requestId"]
@@ -476,7 +476,7 @@ func TestRequestIDIsTheHosts(t *testing.T) {
 
 // The mux and the functions' folders say the same.
 func TestRoutesAreTheFunctions(t *testing.T) {
-	s := open(t, agent.Echo{}, settings)
+	s := open(t)
 	served := map[string]string{}
 	for _, r := range s.server.routes() {
 		if r.name != "" {

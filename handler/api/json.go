@@ -141,8 +141,10 @@ func (o *object) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	}
 	*o = bytes.Clone(value)
 	for inner := jsontext.NewDecoder(bytes.NewReader(value)); ; {
-		if _, err := inner.ReadToken(); err != nil { // the end: ReadValue has seen all of it
+		if _, err := inner.ReadToken(); errors.Is(err, io.EOF) {
 			return nil
+		} else if err != nil {
+			return err
 		}
 		if inner.StackDepth() > maxDepth {
 			return errObject

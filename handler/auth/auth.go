@@ -75,7 +75,7 @@ func (v *Verifier) User(ctx context.Context, header http.Header) (User, error) {
 		return User{}, err
 	}
 	var c claims
-	_, err = v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+	_, err = v.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) {
 		kid, err := keyName(token)
 		if err != nil {
 			return nil, err

@@ -1,7 +1,6 @@
 package chat_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,10 +36,9 @@ func (f agentFunc) Answer(ctx context.Context, _ chat.Owner, _ string, t chat.Tu
 	return f(ctx, t)
 }
 
-func newService(a chat.Agent) (*chat.Service, *store.Memory, *bytes.Buffer) {
-	var log bytes.Buffer
+func newService(a chat.Agent) (*chat.Service, *store.Memory) {
 	memory := store.NewMemory(limits)
-	return chat.NewService(memory, a, times, slog.New(slog.NewJSONHandler(&log, nil))), memory, &log
+	return chat.NewService(memory, a, times, slog.New(slog.DiscardHandler)), memory
 }
 
 func start(t *testing.T, s *chat.Service) string {
@@ -67,7 +65,7 @@ func history(t *testing.T, s *chat.Service, id string) []string {
 func TestParallelSendsTakeTurns(t *testing.T) {
 	for _, n := range []int{50, 500} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			s, _, _ := newService(agent.Echo{})
+			s, _ := newService(agent.Echo{})
 			id := start(t, s)
 			var all sync.WaitGroup
 			for i := range n {
@@ -95,7 +93,7 @@ func TestParallelSendsTakeTurns(t *testing.T) {
 
 func TestABusyConversationIsWaitedForThenRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _, _ := newService(agentFunc(func(_ context.Context, turn chat.Turn) (chat.Reply, error) {
+		s, _ := newService(agentFunc(func(_ context.Context, turn chat.Turn) (chat.Reply, error) {
 			d, err := time.ParseDuration(turn.Message.Text)
 			time.Sleep(d)
 			return chat.Reply{Messages: []chat.Message{{Kind: chat.Text, Text: "done"}}}, err
@@ -135,7 +133,7 @@ func TestTurnsOfAnotherProcessAreWaitedFor(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			return chat.Reply{}, nil
 		})
-		one, memory, _ := newService(slow)
+		one, memory := newService(slow)
 		two := chat.NewService(memory, slow, times, slog.New(slog.DiscardHandler))
 		id := start(t, one)
 		var first sync.WaitGroup
@@ -155,7 +153,7 @@ func TestTurnsOfAnotherProcessAreWaitedFor(t *testing.T) {
 
 func TestALongTurnKeepsItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _, _ := newService(agentFunc(func(context.Context, chat.Turn) (chat.Reply, error) {
+		s, _ := newService(agentFunc(func(context.Context, chat.Turn) (chat.Reply, error) {
 			time.Sleep(199 * time.Second)
 			return chat.Reply{}, nil
 		}))
@@ -168,7 +166,7 @@ func TestALongTurnKeepsItsLease(t *testing.T) {
 
 func TestACallerThatHangsUpStopsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _, _ := newService(agentFunc(func(ctx context.Context, _ chat.Turn) (chat.Reply, error) {
+		s, _ := newService(agentFunc(func(ctx context.Context, _ chat.Turn) (chat.Reply, error) {
 			time.Sleep(time.Second)
 			return chat.Reply{Messages: []chat.Message{{Kind: chat.Text, Text: "there"}}}, ctx.Err()
 		}))
@@ -184,7 +182,7 @@ func TestACallerThatHangsUpStopsNothing(t *testing.T) {
 
 func TestAFailingAgentLeavesTheMessageAsFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _, _ := newService(agentFunc(func(ctx context.Context, turn chat.Turn) (chat.Reply, error) {
+		s, _ := newService(agentFunc(func(ctx context.Context, turn chat.Turn) (chat.Reply, error) {
 			if turn.Message.Text == "slow" {
 				<-ctx.Done()
 				return chat.Reply{}, ctx.Err()
@@ -205,7 +203,7 @@ func TestAFailingAgentLeavesTheMessageAsFailed(t *testing.T) {
 func TestATurnThatIsTakenOverStopsItsAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped := make(chan struct{})
-		s, memory, _ := newService(agentFunc(func(ctx context.Context, _ chat.Turn) (chat.Reply, error) {
+		s, memory := newService(agentFunc(func(ctx context.Context, _ chat.Turn) (chat.Reply, error) {
 			<-ctx.Done()
 			close(stopped)
 			return chat.Reply{}, ctx.Err()
@@ -230,7 +228,7 @@ func TestATurnThatIsTakenOverStopsItsAgent(t *testing.T) {
 
 func TestAPanickingAgentLeavesNothingRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // fails when a goroutine is left
-		s, _, _ := newService(agentFunc(func(context.Context, chat.Turn) (chat.Reply, error) { panic("bug") }))
+		s, _ := newService(agentFunc(func(context.Context, chat.Turn) (chat.Reply, error) { panic("bug") }))
 		id := start(t, s)
 		require.Panics(t, func() { _, _ = s.Send(t.Context(), alice, id, say("x")) })
 		time.Sleep(times.TurnLease)
@@ -240,7 +238,7 @@ func TestAPanickingAgentLeavesNothingRunning(t *testing.T) {
 
 func TestTheAgentIsGivenContextAndItsOwnState(t *testing.T) {
 	var turns []chat.Turn
-	s, _, _ := newService(agentFunc(func(_ context.Context, turn chat.Turn) (chat.Reply, error) {
+	s, _ := newService(agentFunc(func(_ context.Context, turn chat.Turn) (chat.Reply, error) {
 		turns = append(turns, turn)
 		return chat.Reply{
 			Messages: []chat.Message{{Kind: chat.Text, Text: "a"}, {Kind: chat.AdaptiveCard, CardJSON: []byte(`{}`)}},
@@ -270,7 +268,7 @@ func (g greeter) Open(context.Context, chat.Owner, string) (chat.Reply, error) {
 }
 
 func TestTheGreetingIsStored(t *testing.T) {
-	s, _, _ := newService(greeter{})
+	s, _ := newService(greeter{})
 	started, err := s.Start(t.Context(), alice, chat.Opening{Title: "x"})
 	require.NoError(t, err)
 	require.Equal(t, "external", started.Conversation.ExternalID)
@@ -281,7 +279,7 @@ func TestTheGreetingIsStored(t *testing.T) {
 }
 
 func TestAnAgentThatCannotBeOpenedLeavesNoConversation(t *testing.T) {
-	s, _, _ := newService(greeter{err: errors.New("cannot")})
+	s, _ := newService(greeter{err: errors.New("cannot")})
 	_, err := s.Start(t.Context(), alice, chat.Opening{})
 	require.ErrorIs(t, err, chat.ErrAgentFailed)
 	conversations, _, err := s.ListConversations(t.Context(), alice, chat.List{Limit: 10})

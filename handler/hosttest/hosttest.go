@@ -387,7 +387,7 @@ func resolve(escaped string) string {
 		return escaped
 	}
 	var out []string
-	for _, segment := range strings.Split(raw, "/") {
+	for segment := range strings.SplitSeq(raw, "/") {
 		switch segment {
 		case ".":
 		case "..":

@@ -26,8 +26,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "devissuer:", err)
 		os.Exit(1)
 	}
@@ -55,8 +56,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	case "serve":
 		return serve(ctx, issuer, *addr)
 	case "token":
-		fmt.Fprintln(stdout, issuer.Token(*tenant, *user, map[string]any{"exp": time.Now().Add(*life).Unix()}))
-		return nil
+		_, err := fmt.Fprintln(stdout, issuer.Token(*tenant, *user, map[string]any{"exp": time.Now().Add(*life).Unix()}))
+		return err
 	default:
 		return usage
 	}
