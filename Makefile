@@ -30,7 +30,9 @@ package: ## dist/, the root that Azure Functions runs, and its zip
 
 start: package ## under the real Functions host
 	@command -v func >/dev/null || { echo "The func CLI is missing. Get it with: npm install -g azure-functions-core-tools@4"; exit 1; }
-	cd dist && func start --script-root .
+	@test -f local.settings.json || { echo "Settings are missing: cp local.settings.json.example local.settings.json, then edit it"; exit 1; }
+	cp local.settings.json dist/
+	func start --script-root dist
 
 coldstart: package ## how long the program takes to its first answer
 	scripts/coldstart.sh

@@ -34,15 +34,17 @@ func main() {
 		stop() // a second signal ends the process at once
 	}()
 	err := run(ctx, os.Getenv, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chatkeep:", err) // the host shows the last words
+	}
 	os.Exit(exitCode(err, os.Getenv))
 }
 
-// exitCode is 1 after an error, which also goes to stderr as the last words. After a signal it is 0 by hand, and under the Functions
-// host 200: that restarts the process without counting an error, while 0 would leave the host without a handler.
+// exitCode is 1 after an error. After a signal it is 0 by hand, and under the Functions host 200: that restarts the process without
+// counting an error, while 0 would leave the host without a handler.
 func exitCode(err error, getenv func(string) string) int {
 	switch {
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "chatkeep:", err)
 		return 1
 	case getenv("FUNCTIONS_CUSTOMHANDLER_PORT") != "":
 		return 200

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -77,14 +78,16 @@ type reply struct {
 		MessageCount int
 		Status       string
 	}
-	Conversations []struct{ ID string }
-	Message       struct{ ID, Text, State string }
-	Messages      []struct {
-		Seq         int
-		Text, State string
-		Role        string
-	}
+	Conversations                    []struct{ ID string }
+	Message                          struct{ ID, Text, State string }
+	Messages                         []message
+	HasMore                          bool
 	Code, Status, Store, RedisStatus string
+}
+
+type message struct {
+	Seq               int
+	Role, Text, State string
 }
 
 func (d *deployment) call(method, path, user, body string) (reply, error) {
@@ -126,6 +129,20 @@ func (d *deployment) must(status int, method, path, user, body string) reply {
 func (d *deployment) start(user string) string {
 	d.t.Helper()
 	return d.must(201, "POST", "/api/chat/start", user, `{"title":"e2e"}`).ConversationID
+}
+
+// history is all messages of a conversation, page by page.
+func (d *deployment) history(id, user string) []message {
+	d.t.Helper()
+	var all []message
+	for path := "/api/chat/conversations/" + id + "?limit=1000"; ; {
+		r := d.must(200, "GET", path, user, "")
+		all = append(r.Messages, all...)
+		if !r.HasMore {
+			return all
+		}
+		path = fmt.Sprintf("/api/chat/conversations/%s?limit=1000&before=%d", id, all[0].Seq)
+	}
 }
 
 func said(id, text string) string { return fmt.Sprintf(`{"conversationId":%q,"text":%q}`, id, text) }
@@ -177,29 +194,35 @@ func TestEndToEnd(t *testing.T) {
 		_ = response.Body.Close()
 		require.Equal(t, 400, response.StatusCode)
 	})
-	t.Run("parallel sends from many clients", func(t *testing.T) {
-		busy := d.start("alice")
-		var all sync.WaitGroup
-		for i := range 50 {
-			all.Go(func() {
-				r, err := d.call("POST", "/api/chat/send", "alice", said(busy, fmt.Sprint(i)))
-				if assert.NoError(t, err) {
-					assert.Equal(t, 200, r.status, r.text)
-				}
-			})
-		}
-		all.Wait()
-		r := d.must(200, "GET", "/api/chat/conversations/"+busy+"?limit=1000", "alice", "")
-		require.Len(t, r.Messages, 100)
-		for i, m := range r.Messages {
-			require.Equal(t, i+1, m.Seq)
-			require.Equal(t, []string{"user", "assistant"}[i%2], m.Role)
-			require.Equal(t, r.Messages[i-i%2].Text, m.Text)
-		}
-	})
+	for _, n := range []int{50, 500} {
+		t.Run(fmt.Sprintf("%d parallel sends to one conversation", n), func(t *testing.T) {
+			busy := d.start("alice")
+			var all sync.WaitGroup
+			for i := range n {
+				all.Go(func() {
+					r, err := d.call("POST", "/api/chat/send", "alice", said(busy, fmt.Sprint(i)))
+					if assert.NoError(t, err) {
+						assert.Equal(t, 200, r.status, r.text)
+					}
+				})
+			}
+			all.Wait()
+			r := d.must(200, "GET", "/api/chat/conversations/"+busy+"?limit=1000", "alice", "")
+			require.Len(t, r.Messages, 2*n)
+			for i, m := range r.Messages {
+				require.Equal(t, i+1, m.Seq)
+				require.Equal(t, []string{"user", "assistant"}[i%2], m.Role)
+				require.Equal(t, r.Messages[i-i%2].Text, m.Text)
+			}
+		})
+	}
 	t.Run("conversations survive the handler's sudden end", func(t *testing.T) {
 		d.host.Signal(syscall.SIGKILL)
-		require.Len(t, d.must(200, "GET", "/api/chat/conversations/"+id, "alice", "").Messages, 2)
+		require.Eventually(t, func() bool { // the host answers 500 until it has seen the end
+			r, err := d.call("GET", "/api/chat/conversations/"+id, "alice", "")
+			return err == nil && r.status == 200 && len(r.Messages) == 2
+		}, 10*time.Second, 10*time.Millisecond)
+		require.Equal(t, []int{-1}, d.host.Exits())
 	})
 	t.Run("the log holds no token, no text and no user, and stderr is empty", func(t *testing.T) {
 		lines := strings.Join(d.host.Stdout(), "\n")
@@ -262,7 +285,7 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 					return
 				case r.status == 200:
 					acknowledged[i] = append(acknowledged[i], text)
-				case r.status == 503 && r.Code == "store_unavailable" && r.header.Get("Retry-After") != "":
+				case r.status == 503 && r.Code == "store_unavailable" && r.header.Get("Retry-After") != "" && !strings.Contains(r.text, "127.0.0.1"):
 					refused.Add(1)
 					assert.Less(t, time.Since(began), 5*time.Second)
 				case r.status == 409 && r.Code == "turn_in_progress": // the outage left a turn, which its lease will end
@@ -286,6 +309,8 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 	waitFor("503s", func() bool { return refused.Load() >= 8 })
 	r := d.must(503, "GET", "/health", "", "")
 	require.Equal(t, "unhealthy", r.Status)
+	require.NotContains(t, r.text, "127.0.0.1")
+	require.Contains(t, strings.Join(d.host.Stdout(), "\n"), "connection refused", "the log names the cause")
 	server.Restart()
 	back := time.Now()
 	waitFor("the service is back", func() bool {
@@ -299,24 +324,26 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 	close(stop)
 	all.Wait()
 
+	for _, line := range d.host.Stdout() {
+		if strings.Contains(line, `"code":"internal"`) {
+			t.Log(line)
+		}
+	}
 	require.Zero(t, wrong.Load())
 	require.Empty(t, d.host.Exits(), "the handler restarted")
 	require.Empty(t, d.host.Stderr())
 	require.NotEmpty(t, d.host.Stdout())
 	for i, id := range ids {
-		r := d.must(200, "GET", "/api/chat/conversations/"+id+"?limit=1000", "alice", "")
 		stored := map[string]int{}
-		for n, m := range r.Messages {
+		for n, m := range d.history(id, "alice") {
 			require.Equal(t, n+1, m.Seq)
 			if m.Role == "user" {
 				require.True(t, sent[i][m.Text], "%q was never sent", m.Text)
 				stored[m.Text]++
 			}
 		}
-		if len(r.Messages) < 1000 {
-			for _, text := range acknowledged[i] {
-				require.Equal(t, 1, stored[text], "%q was acknowledged", text)
-			}
+		for _, text := range acknowledged[i] {
+			require.Equal(t, 1, stored[text], "%q was acknowledged", text)
 		}
 	}
 }
@@ -374,7 +401,7 @@ func TestRunLeavesNoGoroutine(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, func(name string) string { return env[name] }, io.Discard) }()
 	client := &http.Client{Transport: &http.Transport{}}
-	for range 100 {
+	for range 1000 {
 		request, err := http.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1:"+port+"/api/chat/start", nil)
 		require.NoError(t, err)
 		request.Header.Set("Authorization", "Bearer "+issuer.Token(authtest.LocalTenant, "alice", nil))
@@ -412,6 +439,7 @@ func TestEnds(t *testing.T) {
 			require.Equal(t, "memory", d.must(200, "GET", "/health", "", "").Store)
 		}
 		require.Equal(t, []int{200, 200, 200, 200}, d.host.Exits())
+		require.Contains(t, d.host.Stdout()[0], "REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
 		require.Empty(t, d.host.Stderr())
 	})
 	t.Run("by hand a signal ends it well, and an error does not", func(t *testing.T) {
@@ -419,6 +447,43 @@ func TestEnds(t *testing.T) {
 		require.Equal(t, 200, exitCode(nil, func(string) string { return "7071" }))
 		require.Equal(t, 1, exitCode(io.EOF, func(string) string { return "7071" }))
 	})
+}
+
+func TestRunningRequestsFinishAtTheEnd(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	begun, finish := make(chan struct{}), make(chan struct{})
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-finish
+		_, _ = io.WriteString(w, "finished")
+	})}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- serve(ctx, server, listener, time.Minute, slog.New(slog.DiscardHandler)) }()
+	answered := make(chan string, 1)
+	go func() {
+		response, err := http.Get("http://" + listener.Addr().String())
+		if !assert.NoError(t, err) {
+			return
+		}
+		text, err := io.ReadAll(response.Body)
+		assert.NoError(t, err)
+		_ = response.Body.Close()
+		answered <- string(text)
+	}()
+	<-begun
+	end()
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", listener.Addr().String())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	}, 10*time.Second, 5*time.Millisecond, "it still takes requests")
+	close(finish)
+	require.Equal(t, "finished", <-answered)
+	require.NoError(t, <-served)
 }
 
 func TestTheBinaryIsStaticAndSmall(t *testing.T) {

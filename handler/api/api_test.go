@@ -2,7 +2,9 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,20 +39,25 @@ type service struct {
 
 func open(t *testing.T) *service {
 	t.Helper()
+	return openWith(t, agent.Echo{})
+}
+
+func openWith(t *testing.T, a chat.Agent) *service {
+	t.Helper()
 	s := &service{t: t, issuer: authtest.New(), log: &bytes.Buffer{}}
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, s.issuer.KeySet(), 0o600))
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	memory := store.NewMemory(chat.Limits{TTL: time.Hour, Messages: 6, Conversations: 50})
 	verifier := auth.New(auth.Config{Issuer: s.issuer.Name, Audiences: []string{s.issuer.Audience}, KeysURL: keys})
-	s.server = New(chat.NewService(memory, agent.Echo{}, settings, log), verifier, About{Store: "memory", Version: "test"}, log)
+	s.server = New(chat.NewService(memory, a, settings, log), verifier, About{Store: "memory", Version: "test"}, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	return s
 }
 
-var settings = chat.Settings{Context: 10, AgentTimeout: 10 * time.Second, TurnWait: 10 * time.Second, TurnLease: 30 * time.Second}
+var settings = chat.Settings{Context: 10, AgentTimeout: 100 * time.Millisecond, TurnWait: 50 * time.Millisecond, TurnLease: 30 * time.Second}
 
 // answer is a response with its body read.
 type answer struct {
@@ -357,6 +364,56 @@ func TestBodiesThatAreFine(t *testing.T) {
 	require.NoError(t, err)
 	_ = response.Body.Close()
 	require.Equal(t, 201, response.StatusCode)
+}
+
+// moody answers as the text says.
+type moody struct{ agent.Echo }
+
+func (moody) Answer(ctx context.Context, _ chat.Owner, _ string, t chat.Turn) (chat.Reply, error) {
+	switch t.Message.Text {
+	case "fail":
+		return chat.Reply{}, errors.New("the agent's own words")
+	case "panic":
+		panic("the agent's own words")
+	default:
+		<-ctx.Done()
+		return chat.Reply{}, ctx.Err()
+	}
+}
+
+func TestFailuresOfTheAgent(t *testing.T) {
+	s := openWith(t, moody{})
+	say := func(id, text string) answer {
+		return s.send("POST", "/api/chat/send", "alice", fmt.Sprintf(`{"conversationId":%q,"text":%q}`, id, text))
+	}
+	id := s.start("alice")
+	for _, row := range []struct {
+		text   string
+		status int
+		code   string
+	}{{"fail", 502, "agent_failed"}, {"wait", 504, "agent_timeout"}, {"panic", 500, "internal"}} {
+		a := say(id, row.text)
+		requireProblem(t, a, row.status, row.code)
+		require.NotContains(t, a.text, "own words")
+	}
+	a := say(id, "while the turn that panicked lives")
+	requireProblem(t, a, 409, "turn_in_progress")
+	require.Equal(t, "1", a.header.Get("Retry-After"))
+	var states []any
+	for _, m := range s.send("GET", "/api/chat/conversations/"+id, "alice", "").body["messages"].([]any) {
+		states = append(states, m.(map[string]any)["state"])
+	}
+	require.Equal(t, []any{"failed", "failed", "pending"}, states)
+	require.Equal(t, 3, strings.Count(s.log.String(), `"msg":"request failed"`))
+}
+
+func TestTooManyConversations(t *testing.T) {
+	s := open(t)
+	for range 50 {
+		s.start("alice")
+	}
+	requireProblem(t, s.send("POST", "/api/chat/start", "alice", ""), 409, "too_many_conversations")
+	s.start("bob")
 }
 
 // Every route of the table that needs a user, tried by those who are not the owner. A new route joins by existing.

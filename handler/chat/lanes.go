@@ -23,7 +23,7 @@ type lane struct {
 	users int // inside or waiting; guarded by lanes.mu
 }
 
-// enter returns when the caller is alone in the lane, or with ctx's error. Inside, the caller must call leave once.
+// enter returns when the caller is alone in the lane, or with the cause of ctx's end. Inside, the caller must call leave once.
 func (l *lanes) enter(ctx context.Context, owner Owner, id string) (leave func(), err error) {
 	key := laneKey{owner, id}
 	l.mu.Lock()
@@ -50,6 +50,6 @@ func (l *lanes) enter(ctx context.Context, owner Owner, id string) (leave func()
 		return func() { <-mine.place; forget() }, nil
 	case <-ctx.Done():
 		forget()
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 }

@@ -92,8 +92,15 @@ func (s *Service) Send(ctx context.Context, owner Owner, id string, said Said) (
 	if err := invalid(checkID(id), said.check()); err != nil {
 		return Sent{}, err
 	}
+	patience, cancel := context.WithTimeoutCause(ctx, s.settings.TurnWait, &BusyError{Left: s.settings.TurnLease})
+	defer cancel()
+	leave, err := s.lanes.enter(patience, owner, id)
+	if err != nil {
+		return Sent{}, fmt.Errorf("send: %w", err)
+	}
+	defer leave()
 	token := newID()
-	turn, leave, err := s.begin(ctx, owner, id, Begin{
+	turn, err := s.begin(patience, owner, id, Begin{
 		Message: Message{ID: newID(), Role: User, Kind: Text, Text: said.text(), Value: said.Value},
 		Token:   token,
 		Context: s.settings.Context,
@@ -102,7 +109,6 @@ func (s *Service) Send(ctx context.Context, owner Owner, id string, said Said) (
 	if err != nil {
 		return Sent{}, fmt.Errorf("send: %w", err)
 	}
-	defer leave()
 
 	ctx = context.WithoutCancel(ctx)
 	reply, err := s.answer(ctx, owner, id, token, turn)
@@ -151,43 +157,21 @@ func (s *Service) Health(ctx context.Context) error {
 	return s.store.Ping(ctx)
 }
 
-// begin waits for its place among this process's sends to the conversation, then for other processes' turns to end.
-// The caller calls leave when its turn is over.
-func (s *Service) begin(ctx context.Context, owner Owner, id string, b Begin) (turn Turn, leave func(), err error) {
-	patience, cancel := context.WithTimeout(ctx, s.settings.TurnWait)
-	defer cancel()
-	leave, err = s.lanes.enter(patience, owner, id)
-	if err != nil {
-		return Turn{}, nil, waited(ctx, &BusyError{Left: s.settings.TurnLease})
-	}
-	defer func() {
-		if err != nil {
-			leave()
-		}
-	}()
-	pause := 10 * time.Millisecond
-	for {
+// begin waits for the turns of other processes to end, until the patience does: then its cause is the error.
+func (s *Service) begin(patience context.Context, owner Owner, id string, b Begin) (Turn, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		b.Now = timestamp()
-		turn, err = s.store.Begin(context.WithoutCancel(ctx), owner, id, b)
+		turn, err := s.store.Begin(context.WithoutCancel(patience), owner, id, b)
 		busy, isBusy := errors.AsType[*BusyError](err)
 		if !isBusy {
-			return turn, leave, err
+			return turn, err
 		}
 		select {
 		case <-time.After(min(pause, busy.Left)):
-			pause = min(2*pause, 200*time.Millisecond)
 		case <-patience.Done():
-			return Turn{}, nil, waited(ctx, busy)
+			return Turn{}, context.Cause(patience)
 		}
 	}
-}
-
-// waited is the end of a wait for a turn: the caller left, or the wait was too long.
-func waited(ctx context.Context, busy *BusyError) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return busy
 }
 
 func (s *Service) open(ctx context.Context, owner Owner, id string) (Reply, error) {

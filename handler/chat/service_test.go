@@ -151,6 +151,32 @@ func TestTurnsOfAnotherProcessAreWaitedFor(t *testing.T) {
 	})
 }
 
+func TestATurnOfAnotherProcessThatTakesTooLongIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, memory := newService(agent.Echo{})
+		id := start(t, s)
+		_, err := memory.Begin(t.Context(), alice, id, chat.Begin{
+			Token: "other", Lease: times.TurnLease, Now: time.Now(), Message: chat.Message{Role: chat.User, Text: "theirs"},
+		})
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = s.Send(t.Context(), alice, id, say("mine"))
+		var busy *chat.BusyError
+		require.ErrorAs(t, err, &busy)
+		require.Equal(t, times.TurnWait, time.Since(began))
+		ctx, hangUp := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, hangUp)
+		_, err = s.Send(ctx, alice, id, say("gone"))
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, []string{"user theirs pending"}, history(t, s, id))
+
+		time.Sleep(times.TurnLease - times.TurnWait - 2*time.Second)
+		_, err = s.Send(t.Context(), alice, id, say("mine"))
+		require.NoError(t, err, "it did not wait for the end of the lease")
+		require.Equal(t, []string{"user theirs failed", "user mine complete", "assistant mine complete"}, history(t, s, id))
+	})
+}
+
 func TestALongTurnKeepsItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(agentFunc(func(context.Context, chat.Turn) (chat.Reply, error) {

@@ -43,8 +43,8 @@ func NewClient(c Connection) redis.UniversalClient {
 		PoolSize:         c.PoolSize,
 		PipelinePoolSize: -1, // one pool to count
 		MaxIdleConns:     max(3, c.PoolSize/4),
-		ConnMaxIdleTime:  5 * time.Minute, // Azure closes idle connections after 10
-		ConnMaxLifetime:  0,
+		ConnMaxIdleTime:  5 * time.Minute,  // Azure closes idle connections after 10
+		ConnMaxLifetime:  30 * time.Minute, // so that connections spread again after a fail-over
 
 		Protocol:                 2,    // Redis 6.0 needs no more
 		DisableIdentity:          true, // unknown before Redis 7.2; saves a round trip when connecting
@@ -61,6 +61,7 @@ func NewClient(c Connection) redis.UniversalClient {
 		MaxRedirects: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
 
 		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, MaxIdleConns: o.MaxIdleConns, ConnMaxIdleTime: o.ConnMaxIdleTime,
+		ConnMaxLifetime: o.ConnMaxLifetime,
 
 		Protocol: o.Protocol, DisableIdentity: o.DisableIdentity, MaintNotificationsConfig: o.MaintNotificationsConfig,
 		ClusterStateReloadInterval: 5 * time.Second, // how long a fail-over goes unnoticed; the default is 60 s

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -343,6 +344,83 @@ func TestUnavailable(t *testing.T) {
 			}, 10*time.Second, 20*time.Millisecond)
 		})
 	}
+}
+
+// Errors that a real server gives only at moments that a test cannot choose.
+func TestUnavailableByWhatItSays(t *testing.T) {
+	for reply, class := range map[string]string{
+		"LOADING Redis is loading the dataset in memory":                      notExecuted,
+		"MASTERDOWN Link with MASTER is down":                                 notExecuted,
+		"CLUSTERDOWN The cluster is down":                                     notExecuted,
+		"TRYAGAIN Multiple keys request during rehashing of slot":             notExecuted,
+		"NOREPLICAS Not enough good replicas to write.":                       notExecuted,
+		"BUSY Redis is busy running a script.":                                notExecuted,
+		"ERR max number of clients reached":                                   notExecuted,
+		"MISCONF Redis is configured to save RDB snapshots":                   notExecuted + ", " + operator,
+		"ERR Error running script: @user_script: 1: -OOM command not allowed": notExecuted + ", " + operator,
+		"WRONGPASS invalid username-password pair":                            operator,
+	} {
+		w := openRedis(t, scripted(t, reply))
+		_, err := w.Begin(t.Context(), w.owner, newID(), begin("x", "x", t0))
+		require.ErrorIs(t, err, chat.ErrUnavailable, reply)
+		require.ErrorContains(t, err, chat.ErrUnavailable.Error()+", "+class+": ", reply)
+	}
+	w := openRedis(t, scripted(t, "WRONGTYPE Operation against a key holding the wrong kind of value"))
+	_, err := w.Begin(t.Context(), w.owner, newID(), begin("x", "x", t0))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, chat.ErrUnavailable, "a bug is no outage")
+}
+
+// scripted is the address of a server that answers every command with one error.
+func scripted(t *testing.T, reply string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = conn.Close() }()
+				buffer := make([]byte, 64<<10)
+				for {
+					n, err := conn.Read(buffer)
+					if err != nil {
+						return
+					}
+					if bytes.Contains(bytes.ToLower(buffer[:n]), []byte("hello")) { // of the handshake
+						_, _ = conn.Write([]byte("-ERR unknown command\r\n"))
+						continue
+					}
+					_, _ = conn.Write([]byte("-" + reply + "\r\n"))
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// No function changes a status yet; the store minds it all the same.
+func TestAClosedConversationTakesNoTurn(t *testing.T) {
+	server := redistest.Start(t)
+	w := openRedis(t, server.Addr)
+	id := w.start(t0)
+	server.CLI("hset", "chat:{"+digest(w.owner)+"}:c:"+id, "status", "completed")
+	_, err := w.Begin(t.Context(), w.owner, id, begin("x", "x", t0))
+	require.ErrorIs(t, err, chat.ErrClosed)
+
+	memory := NewMemory(limits)
+	c, err := memory.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: id}, Now: t0})
+	require.NoError(t, err)
+	memory.owners[w.owner][c.ID].Status = chat.Archived
+	_, err = memory.Begin(t.Context(), w.owner, id, begin("x", "x", t0))
+	require.ErrorIs(t, err, chat.ErrClosed)
+	listed, _, err := memory.List(t.Context(), w.owner, chat.List{Status: chat.Archived, Limit: 10, Now: t0})
+	require.NoError(t, err)
+	require.Len(t, listed, 1)
 }
 
 func TestUnavailableByTheAddress(t *testing.T) {
