@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,14 +146,14 @@ func (e *environment) auth() auth.Config {
 		e.refuse("AUTH_AUDIENCE", "must be set: it is the client id of this API's app registration")
 	}
 	if !goodKeysURL(c.KeysURL) {
-		e.refuse("AUTH_JWKS_URL", "must be an https URL, an http URL on loopback, or an absolute file path")
+		e.refuse("AUTH_JWKS_URL", "must be an https URL, an http URL on loopback, or a file path")
 	}
 	return c
 }
 
 func goodKeysURL(raw string) bool {
-	if filepath.IsAbs(raw) {
-		return true
+	if raw != "" && !strings.Contains(raw, "://") {
+		return true // a file
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {

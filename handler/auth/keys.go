@@ -10,7 +10,7 @@ import (
 	"math/big"
 	"net/http"
 	"os"
-	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -117,7 +117,7 @@ func (s *keySet) fetch(ctx context.Context) (map[string]*rsa.PublicKey, error) {
 }
 
 func (s *keySet) read(ctx context.Context) ([]byte, error) {
-	if filepath.IsAbs(s.url) {
+	if !strings.Contains(s.url, "://") {
 		return os.ReadFile(s.url)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
