@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 	"chatkeep/handler/store"
@@ -23,6 +25,7 @@ type config struct {
 	port      int
 	underHost bool // the Functions host started us, and decides about a restart by the exit code
 	auth      auth.Config
+	edge      api.Edge
 	redis     *store.Connection // nil: in memory
 	timeout   time.Duration     // of one call of the store
 	limits    chat.Limits
@@ -40,6 +43,7 @@ func readConfig(getenv func(string) string) (config, error) {
 		port:      env.whole("FUNCTIONS_CUSTOMHANDLER_PORT", 8080, 1, 65535),
 		underHost: env.text("FUNCTIONS_CUSTOMHANDLER_PORT", "") != "",
 		auth:      env.auth(),
+		edge:      env.edge(),
 		timeout:   env.duration("REDIS_TIMEOUT", time.Second, 50*time.Millisecond, time.Minute),
 		limits: chat.Limits{
 			TTL:           time.Duration(env.whole("REDIS_TTL", 2_592_000, 1, 315_360_000)) * time.Second,
@@ -135,6 +139,22 @@ var azureRedis = []string{
 	".redis.cache.windows.net", ".redisenterprise.cache.azure.net", ".redis.azure.net",
 	".redis.cache.usgovcloudapi.net", ".redis.cache.chinacloudapi.cn",
 }
+
+// edge reads what stands between callers and us.
+func (e *environment) edge() api.Edge {
+	edge := api.Edge{FrontDoorID: e.text("FRONT_DOOR_ID", ""), Origins: e.list("CORS_ORIGINS")}
+	if edge.FrontDoorID != "" && !guid.MatchString(edge.FrontDoorID) {
+		e.refuse("FRONT_DOOR_ID", "must be the profile's frontDoorId, a GUID in lower case")
+	}
+	for _, origin := range edge.Origins {
+		if u, err := url.Parse(origin); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+			e.refuse("CORS_ORIGINS", "must be exact origins, such as https://chat.example.com, without * or a path")
+		}
+	}
+	return edge
+}
+
+var guid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
 // auth reads whose tokens are accepted. There is no setting that accepts others.
 func (e *environment) auth() auth.Config {

@@ -62,6 +62,11 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		return err
 	}
 
+	if cfg.underHost && len(cfg.edge.Origins) > 0 {
+		log.Warn("CORS_ORIGINS is ignored under the Functions host, which answers for CORS itself")
+		cfg.edge.Origins = nil
+	}
+
 	about := api.About{Store: "memory", Version: version}
 	var conversations chat.Store = store.NewMemory(cfg.limits)
 	if cfg.redis != nil {
@@ -76,7 +81,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
 
 	server := &http.Server{
-		Handler:                      api.New(service, auth.New(cfg.auth), about, log),
+		Handler:                      api.New(service, auth.New(cfg.auth), about, cfg.edge, log),
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  120 * time.Second, // longer than the host keeps its connections
 		MaxHeaderBytes:               32 << 10,

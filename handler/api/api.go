@@ -23,6 +23,8 @@ type Server struct {
 	chat    *chat.Service
 	auth    *auth.Verifier
 	about   About
+	edge    Edge
+	callers callerNames
 	log     *slog.Logger
 	started time.Time
 	mux     *http.ServeMux
@@ -35,8 +37,11 @@ type About struct {
 }
 
 // New returns the API.
-func New(service *chat.Service, verifier *auth.Verifier, about About, log *slog.Logger) *Server {
-	s := &Server{chat: service, auth: verifier, about: about, log: log, started: time.Now(), mux: http.NewServeMux()}
+func New(service *chat.Service, verifier *auth.Verifier, about About, edge Edge, log *slog.Logger) *Server {
+	s := &Server{
+		chat: service, auth: verifier, about: about, edge: edge, callers: newCallerNames(), log: log, started: time.Now(),
+		mux: http.NewServeMux(),
+	}
 	byPath := make(map[string][]route)
 	for _, r := range s.routes() {
 		byPath[r.path] = append(byPath[r.path], r)
@@ -75,7 +80,10 @@ func (s *Server) signedIn(handle func(http.ResponseWriter, *http.Request, auth.U
 		if err != nil {
 			return err
 		}
-		return handle(w, r, user)
+		if err := handle(w, r, user); err != nil {
+			return &callError{caller: user, err: err}
+		}
+		return nil
 	}
 }
 
@@ -95,6 +103,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.answer(w, r, fmt.Errorf("panic: %v\n%s", bug, debug.Stack()))
 		}
 	}()
+	if err := s.edge.admit(r); err != nil {
+		s.answer(w, r, err)
+		return
+	}
+	if s.edge.preflight(w, r) {
+		return
+	}
 	if path.Clean(r.URL.Path) != r.URL.Path { // ServeMux would redirect
 		s.answer(w, r, errNoRoute)
 		return

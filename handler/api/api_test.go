@@ -44,13 +44,18 @@ func open(t *testing.T) *service {
 
 func openWith(t *testing.T, a chat.Agent) *service {
 	t.Helper()
+	return openBehind(t, a, Edge{})
+}
+
+func openBehind(t *testing.T, a chat.Agent, edge Edge) *service {
+	t.Helper()
 	s := &service{t: t, issuer: authtest.New(), log: &bytes.Buffer{}}
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, s.issuer.KeySet(), 0o600))
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	memory := store.NewMemory(chat.Limits{TTL: time.Hour, Messages: 6, Conversations: 50})
 	verifier := auth.New(auth.Config{Issuer: s.issuer.Name, Audiences: []string{s.issuer.Audience}, KeysURL: keys})
-	s.server = New(chat.NewService(memory, a, settings, log), verifier, About{Store: "memory", Version: "test"}, log)
+	s.server = New(chat.NewService(memory, a, settings, log), verifier, About{Store: "memory", Version: "test"}, edge, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(server.Close)
 	s.url = server.URL
@@ -521,6 +526,77 @@ func TestHealthAndProbe(t *testing.T) {
 	require.Equal(t, 200, a.status)
 	require.Empty(t, a.text)
 	require.Empty(t, s.log.String())
+}
+
+func TestOnlyOurFrontDoorIsAdmitted(t *testing.T) {
+	const id = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
+	s := openBehind(t, agent.Echo{}, Edge{FrontDoorID: id})
+	for name, row := range map[string]struct {
+		path   string
+		ids    []string
+		status int
+	}{
+		"ours":                 {"/api/chat/start", []string{id}, 201},
+		"none":                 {"/api/chat/start", nil, 403},
+		"another":              {"/api/chat/start", []string{"1" + id[1:]}, 403},
+		"a part":               {"/api/chat/start", []string{id[:35]}, 403},
+		"two":                  {"/api/chat/start", []string{id, id}, 403},
+		"before anything else": {"/api/chat//nothing", nil, 403},
+		"health is for anyone": {"/health", nil, 405},
+		"and the probe":        {"/", nil, 405},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request := httptest.NewRequestWithContext(t.Context(), "POST", row.path, nil)
+			request.Header["X-Azure-Fdid"] = row.ids
+			request.Header.Set("Authorization", "Bearer "+s.issuer.Token(tenant, "alice", nil))
+			recorder := httptest.NewRecorder()
+			s.server.ServeHTTP(recorder, request)
+			require.Equal(t, row.status, recorder.Code)
+			if row.status == 403 {
+				require.Contains(t, recorder.Body.String(), `"code":"forbidden"`)
+			}
+		})
+	}
+}
+
+func TestCORS(t *testing.T) {
+	ours := "https://chat.example.com"
+	s := openBehind(t, agent.Echo{}, Edge{Origins: []string{ours}})
+	preflight := func(origin string) answer {
+		return s.send("OPTIONS", "/api/chat/send", nobody, "", "Origin: "+origin, "Access-Control-Request-Method: POST")
+	}
+	a := preflight(ours)
+	require.Equal(t, 204, a.status)
+	require.Equal(t, ours, a.header.Get("Access-Control-Allow-Origin"))
+	require.Contains(t, a.header.Get("Access-Control-Allow-Headers"), "Authorization")
+	for _, origin := range []string{"https://evil.example.com", ours + ".evil", "null", "http://chat.example.com"} {
+		a := preflight(origin)
+		require.Equal(t, 405, a.status, origin)
+		require.Empty(t, a.header.Get("Access-Control-Allow-Origin"), origin)
+		require.Equal(t, "Origin", a.header.Get("Vary"))
+	}
+	a = s.send("POST", "/api/chat/start", nobody, "", "Origin: "+ours)
+	require.Equal(t, 401, a.status, "CORS is no identity")
+	require.Equal(t, ours, a.header.Get("Access-Control-Allow-Origin"))
+
+	for name := range open(t).send("GET", "/health", nobody, "", "Origin: "+ours).header {
+		require.NotContains(t, name, "Access-Control", "CORS is off where no origin is named")
+	}
+}
+
+func TestTheLogNamesCallersByADigest(t *testing.T) {
+	s := openWith(t, moody{})
+	for _, user := range []string{"alice", "alice", "bob"} {
+		id := s.start(user)
+		s.send("POST", "/api/chat/send", user, fmt.Sprintf(`{"conversationId":%q,"text":"fail"}`, id))
+	}
+	callers := regexp.MustCompile(`"caller":"([0-9a-f]{12})"`).FindAllStringSubmatch(s.log.String(), -1)
+	require.Len(t, callers, 3)
+	require.Equal(t, callers[0], callers[1])
+	require.NotEqual(t, callers[0], callers[2])
+	for _, personal := range []string{"alice", "bob", tenant} {
+		require.NotContains(t, s.log.String(), personal)
+	}
 }
 
 func TestRequestIDIsTheHosts(t *testing.T) {

@@ -2,6 +2,11 @@ package api
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"regexp"
@@ -34,6 +39,7 @@ type fieldProblem struct {
 var (
 	errTooLarge  = errors.New("body too large")
 	errMediaType = errors.New("not JSON")
+	errForbidden = errors.New("not through our Front Door")
 )
 
 // problems says how each error is answered; the first that matches counts. Details say what to do next.
@@ -41,6 +47,7 @@ var problems = []struct {
 	err error
 	problem
 }{
+	{errForbidden, problem{Status: 403, Code: "forbidden", Detail: "Call this API through its public address."}},
 	{errNoRoute, problem{Status: 404, Code: "not_found", Detail: "There is nothing at this path."}},
 	{errMethod, problem{Status: 405, Code: "method_not_allowed", Detail: "Use a method that the Allow header names."}},
 	{errTooLarge, problem{Status: 413, Code: "payload_too_large", Detail: "The body may have at most 262144 bytes."}},
@@ -101,9 +108,39 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status >= 500 {
 		s.log.ErrorContext(r.Context(), "request failed",
 			"method", r.Method, "route", r.Pattern, "status", p.Status, "code", p.Code,
-			"requestId", p.RequestID, "traceId", traceID(r), "err", err)
+			"requestId", p.RequestID, "traceId", traceID(r), "caller", s.callers.of(err), "err", err)
 	}
 	write(w, p.Status, "application/problem+json", p)
+}
+
+// callError is an error of a request whose caller is known.
+type callError struct {
+	caller auth.User
+	err    error
+}
+
+func (e *callError) Error() string { return e.err.Error() }
+func (e *callError) Unwrap() error { return e.err }
+
+// callerNames give callers names in the log: the same for all requests of a user to this process, and telling nobody who it is.
+type callerNames struct{ key []byte }
+
+func newCallerNames() callerNames {
+	return callerNames{key: []byte(rand.Text())}
+}
+
+// of names the caller that an error knows, or nobody.
+func (c callerNames) of(err error) string {
+	call, ok := errors.AsType[*callError](err)
+	if !ok {
+		return ""
+	}
+	digest := hmac.New(sha256.New, c.key)
+	for _, part := range []string{call.caller.TenantID, call.caller.ID} {
+		digest.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		digest.Write([]byte(part))
+	}
+	return hex.EncodeToString(digest.Sum(nil)[:6])
 }
 
 var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}`)
