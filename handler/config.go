@@ -27,6 +27,7 @@ type config struct {
 	auth      auth.Config
 	edge      api.Edge
 	redis     *store.Connection // nil: in memory
+	entra     *entra            // nil: Redis knows us by a password, or not at all
 	timeout   time.Duration     // of one call of the store
 	limits    chat.Limits
 	chat      chat.Settings
@@ -59,6 +60,7 @@ func readConfig(getenv func(string) string) (config, error) {
 		grace: env.duration("SHUTDOWN_GRACE", 10*time.Second, 0, time.Hour),
 	}
 	c.redis = env.redis()
+	c.entra = env.entra(c.redis)
 	if c.chat.AgentTimeout+c.chat.TurnWait > longestRequest {
 		env.refuse("AGENT_TIMEOUT", fmt.Sprintf("and TURN_WAIT must be at most %v together: Azure cuts a request after 230s", longestRequest))
 	}
@@ -81,6 +83,7 @@ func (e *environment) redis() *store.Connection {
 		CommandTimeout: e.duration("REDIS_COMMAND_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
 		PoolTimeout:    e.duration("REDIS_POOL_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
 		PoolSize:       e.whole("REDIS_POOL_SIZE", 20, 1, 10_000),
+		Lifetime:       30 * time.Minute, // so that connections spread again after a fail-over
 	}
 	if memory != "" && memory != "memory" {
 		e.refuse("STORE", "must be memory or not set")
@@ -99,8 +102,8 @@ func (e *environment) redis() *store.Connection {
 		if strings.ContainsAny(host, ":/@ ") {
 			e.refuse("REDIS_HOSTNAME", "must be a host name alone, without scheme or port")
 		}
-		if password == "" {
-			e.refuse("REDIS_PASSWORD", "must be set with REDIS_HOSTNAME")
+		if password == "" && e.text("REDIS_AUTH", "") != "entra" {
+			e.refuse("REDIS_PASSWORD", "must be set with REDIS_HOSTNAME, or REDIS_AUTH=entra")
 		}
 	case inAzure && memory == "":
 		e.refuse("REDIS_URL", "is not set, nor is REDIS_HOSTNAME: in Azure conversations would be lost on restart. STORE=memory says that this is meant")
@@ -108,6 +111,42 @@ func (e *environment) redis() *store.Connection {
 		return nil
 	}
 	return c
+}
+
+// entra is how Redis knows us by a token of Entra ID.
+type entra struct {
+	username string // empty: the token's object id
+	clientID string // of a user-assigned identity; empty: the system-assigned one
+	inAzure  bool   // there is a managed identity; elsewhere the Azure CLI's login is used
+}
+
+// entra reads how Redis knows us; nil means by its password.
+func (e *environment) entra(c *store.Connection) *entra {
+	id := &entra{
+		username: e.text("REDIS_USERNAME", ""), clientID: e.text("AZURE_CLIENT_ID", ""), inAzure: e.text("IDENTITY_ENDPOINT", "") != "",
+	}
+	switch e.text("REDIS_AUTH", "password") {
+	case "password":
+		if id.username != "" {
+			e.refuse("REDIS_USERNAME", "goes with REDIS_AUTH=entra: a password's user name is part of REDIS_URL")
+		}
+		return nil
+	case "entra":
+	default:
+		e.refuse("REDIS_AUTH", "must be password or entra")
+		return nil
+	}
+	switch {
+	case c == nil:
+		e.refuse("REDIS_AUTH", "is entra, but neither REDIS_HOSTNAME nor REDIS_URL names a Redis")
+		return nil
+	case c.Password != "":
+		e.refuse("REDIS_AUTH", "is entra, but REDIS_PASSWORD or REDIS_URL holds a password: remove it")
+	case c.TLS == nil:
+		e.refuse("REDIS_AUTH", "is entra, which needs TLS: use REDIS_HOSTNAME, or rediss:// in REDIS_URL")
+	}
+	c.Lifetime = store.EntraLifetime
+	return id
 }
 
 // redisURL reads redis://, rediss:// or unix://. Its messages never quote the URL, which holds a password.

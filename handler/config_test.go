@@ -24,40 +24,46 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		env  map[string]string
 		want string // the variable that is named
 	}{
-		"no issuer":               {map[string]string{"AUTH_ISSUER": ""}, "AUTH_ISSUER"},
-		"no audience":             {map[string]string{"AUTH_AUDIENCE": " , "}, "AUTH_AUDIENCE"},
-		"no keys":                 {map[string]string{"AUTH_JWKS_URL": ""}, "AUTH_JWKS_URL"},
-		"keys in the clear":       {map[string]string{"AUTH_JWKS_URL": "http://issuer/keys"}, "AUTH_JWKS_URL"},
-		"keys by another scheme":  {map[string]string{"AUTH_JWKS_URL": "ftp://issuer/keys"}, "AUTH_JWKS_URL"},
-		"Front Door's name":       {map[string]string{"FRONT_DOOR_ID": "afd-chat"}, "FRONT_DOOR_ID"},
-		"any origin":              {map[string]string{"CORS_ORIGINS": "https://a.example,*"}, "CORS_ORIGINS"},
-		"an origin with a path":   {map[string]string{"CORS_ORIGINS": "https://a.example/"}, "CORS_ORIGINS"},
-		"port":                    {map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "0"}, "FUNCTIONS_CUSTOMHANDLER_PORT"},
-		"another scheme":          {map[string]string{"REDIS_URL": "http://x"}, "REDIS_URL"},
-		"not a URL":               {map[string]string{"REDIS_URL": "redis://:p%@x"}, "REDIS_URL"},
-		"Azure in the clear":      {map[string]string{"REDIS_URL": "redis://" + azure + ":6379"}, "REDIS_URL"},
-		"Azure in other letters":  {map[string]string{"REDIS_URL": "redis://" + strings.ToUpper(azure) + ":6379"}, "REDIS_URL"},
-		"managed in the clear":    {map[string]string{"REDIS_URL": "redis://chat.westeurope.redis.azure.net:10000"}, "REDIS_URL"},
-		"Azure without a port":    {map[string]string{"REDIS_URL": "rediss://" + azure}, "REDIS_URL"},
-		"two Redis":               {map[string]string{"REDIS_URL": "redis://x:1", "REDIS_HOSTNAME": "y", "REDIS_PASSWORD": "p"}, "REDIS_HOSTNAME"},
-		"host without password":   {map[string]string{"REDIS_HOSTNAME": "y"}, "REDIS_PASSWORD"},
-		"host with a port":        {map[string]string{"REDIS_HOSTNAME": "y:6380", "REDIS_PASSWORD": "p"}, "REDIS_HOSTNAME"},
-		"Redis port":              {map[string]string{"REDIS_PORT": "x"}, "REDIS_PORT"},
-		"cluster":                 {map[string]string{"REDIS_CLUSTER": "yes"}, "REDIS_CLUSTER"},
-		"a database of a cluster": {map[string]string{"REDIS_URL": "redis://x:1/2", "REDIS_CLUSTER": "true"}, "REDIS_URL"},
-		"TTL as a duration":       {map[string]string{"REDIS_TTL": "30s"}, "REDIS_TTL"},
-		"no TTL":                  {map[string]string{"REDIS_TTL": "0"}, "REDIS_TTL"},
-		"timeout as a number":     {map[string]string{"REDIS_TIMEOUT": "1"}, "REDIS_TIMEOUT"},
-		"negative wait":           {map[string]string{"TURN_WAIT": "-1s"}, "TURN_WAIT"},
-		"longer than Azure waits": {map[string]string{"AGENT_TIMEOUT": "220s"}, "AGENT_TIMEOUT"},
-		"unknown agent":           {map[string]string{"AGENT": "openai"}, "AGENT"},
-		"unknown store":           {map[string]string{"STORE": "disk"}, "STORE"},
-		"memory beside a Redis":   {map[string]string{"STORE": "memory", "REDIS_URL": "redis://x:1"}, "STORE"},
-		"memory in Azure":         {map[string]string{"WEBSITE_INSTANCE_ID": "x"}, "REDIS_URL"},
-		"memory in a container":   {map[string]string{"CONTAINER_NAME": "x"}, "REDIS_URL"},
-		"no messages":             {map[string]string{"MAX_MESSAGES_PER_CONVERSATION": "0"}, "MAX_MESSAGES_PER_CONVERSATION"},
-		"no conversations":        {map[string]string{"MAX_CONVERSATIONS_PER_USER": "-1"}, "MAX_CONVERSATIONS_PER_USER"},
-		"context":                 {map[string]string{"AGENT_CONTEXT_MESSAGES": "many"}, "AGENT_CONTEXT_MESSAGES"},
+		"no issuer":                 {map[string]string{"AUTH_ISSUER": ""}, "AUTH_ISSUER"},
+		"no audience":               {map[string]string{"AUTH_AUDIENCE": " , "}, "AUTH_AUDIENCE"},
+		"no keys":                   {map[string]string{"AUTH_JWKS_URL": ""}, "AUTH_JWKS_URL"},
+		"keys in the clear":         {map[string]string{"AUTH_JWKS_URL": "http://issuer/keys"}, "AUTH_JWKS_URL"},
+		"keys by another scheme":    {map[string]string{"AUTH_JWKS_URL": "ftp://issuer/keys"}, "AUTH_JWKS_URL"},
+		"Front Door's name":         {map[string]string{"FRONT_DOOR_ID": "afd-chat"}, "FRONT_DOOR_ID"},
+		"any origin":                {map[string]string{"CORS_ORIGINS": "https://a.example,*"}, "CORS_ORIGINS"},
+		"an origin with a path":     {map[string]string{"CORS_ORIGINS": "https://a.example/"}, "CORS_ORIGINS"},
+		"port":                      {map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "0"}, "FUNCTIONS_CUSTOMHANDLER_PORT"},
+		"another scheme":            {map[string]string{"REDIS_URL": "http://x"}, "REDIS_URL"},
+		"not a URL":                 {map[string]string{"REDIS_URL": "redis://:p%@x"}, "REDIS_URL"},
+		"Azure in the clear":        {map[string]string{"REDIS_URL": "redis://" + azure + ":6379"}, "REDIS_URL"},
+		"Azure in other letters":    {map[string]string{"REDIS_URL": "redis://" + strings.ToUpper(azure) + ":6379"}, "REDIS_URL"},
+		"managed in the clear":      {map[string]string{"REDIS_URL": "redis://chat.westeurope.redis.azure.net:10000"}, "REDIS_URL"},
+		"Azure without a port":      {map[string]string{"REDIS_URL": "rediss://" + azure}, "REDIS_URL"},
+		"two Redis":                 {map[string]string{"REDIS_URL": "redis://x:1", "REDIS_HOSTNAME": "y", "REDIS_PASSWORD": "p"}, "REDIS_HOSTNAME"},
+		"host without password":     {map[string]string{"REDIS_HOSTNAME": "y"}, "REDIS_PASSWORD"},
+		"host with a port":          {map[string]string{"REDIS_HOSTNAME": "y:6380", "REDIS_PASSWORD": "p"}, "REDIS_HOSTNAME"},
+		"Redis port":                {map[string]string{"REDIS_PORT": "x"}, "REDIS_PORT"},
+		"cluster":                   {map[string]string{"REDIS_CLUSTER": "yes"}, "REDIS_CLUSTER"},
+		"a database of a cluster":   {map[string]string{"REDIS_URL": "redis://x:1/2", "REDIS_CLUSTER": "true"}, "REDIS_URL"},
+		"unknown Redis auth":        {map[string]string{"REDIS_AUTH": "key"}, "REDIS_AUTH"},
+		"entra without a Redis":     {map[string]string{"REDIS_AUTH": "entra"}, "REDIS_AUTH"},
+		"entra with a password":     {map[string]string{"REDIS_AUTH": "entra", "REDIS_HOSTNAME": "x", "REDIS_PASSWORD": "p"}, "REDIS_AUTH"},
+		"entra with one in the URL": {map[string]string{"REDIS_AUTH": "entra", "REDIS_URL": "rediss://:p@x:6380"}, "REDIS_AUTH"},
+		"entra in the clear":        {map[string]string{"REDIS_AUTH": "entra", "REDIS_URL": "redis://x:6379"}, "REDIS_AUTH"},
+		"a user without entra":      {map[string]string{"REDIS_USERNAME": "object"}, "REDIS_USERNAME"},
+		"TTL as a duration":         {map[string]string{"REDIS_TTL": "30s"}, "REDIS_TTL"},
+		"no TTL":                    {map[string]string{"REDIS_TTL": "0"}, "REDIS_TTL"},
+		"timeout as a number":       {map[string]string{"REDIS_TIMEOUT": "1"}, "REDIS_TIMEOUT"},
+		"negative wait":             {map[string]string{"TURN_WAIT": "-1s"}, "TURN_WAIT"},
+		"longer than Azure waits":   {map[string]string{"AGENT_TIMEOUT": "220s"}, "AGENT_TIMEOUT"},
+		"unknown agent":             {map[string]string{"AGENT": "openai"}, "AGENT"},
+		"unknown store":             {map[string]string{"STORE": "disk"}, "STORE"},
+		"memory beside a Redis":     {map[string]string{"STORE": "memory", "REDIS_URL": "redis://x:1"}, "STORE"},
+		"memory in Azure":           {map[string]string{"WEBSITE_INSTANCE_ID": "x"}, "REDIS_URL"},
+		"memory in a container":     {map[string]string{"CONTAINER_NAME": "x"}, "REDIS_URL"},
+		"no messages":               {map[string]string{"MAX_MESSAGES_PER_CONVERSATION": "0"}, "MAX_MESSAGES_PER_CONVERSATION"},
+		"no conversations":          {map[string]string{"MAX_CONVERSATIONS_PER_USER": "-1"}, "MAX_CONVERSATIONS_PER_USER"},
+		"context":                   {map[string]string{"AGENT_CONTEXT_MESSAGES": "many"}, "AGENT_CONTEXT_MESSAGES"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := readConfig(settings(row.env))
@@ -88,6 +94,7 @@ func TestMemoryOnlyWhereNothingNamesARedis(t *testing.T) {
 		"a URL":           {map[string]string{"REDIS_URL": "redis://x:1"}, false},
 		"a URL with TLS":  {map[string]string{"REDIS_URL": "rediss://:p%2F@chat.redis.azure.net:10000"}, false},
 		"a host in Azure": {map[string]string{"REDIS_HOSTNAME": "x", "REDIS_PASSWORD": "p", "WEBSITE_INSTANCE_ID": "x"}, false},
+		"an identity":     {map[string]string{"REDIS_HOSTNAME": "x", "REDIS_AUTH": "entra"}, false},
 		"a socket":        {map[string]string{"REDIS_URL": "unix:///tmp/x.sock"}, false},
 	} {
 		c, err := readConfig(settings(row.env))
@@ -103,7 +110,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 		read[name] = true
 		return ""
 	})
-	for _, ofTheHost := range []string{"WEBSITE_INSTANCE_ID", "CONTAINER_NAME"} {
+	for _, ofTheHost := range []string{"WEBSITE_INSTANCE_ID", "CONTAINER_NAME", "IDENTITY_ENDPOINT"} {
 		require.True(t, read[ofTheHost])
 		delete(read, ofTheHost)
 	}

@@ -21,6 +21,9 @@ import (
 	"chatkeep/handler/chat"
 	"chatkeep/handler/store"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -71,6 +74,14 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	var conversations chat.Store = store.NewMemory(cfg.limits)
 	if cfg.redis != nil {
 		redis.SetLogger(quiet{log})
+		if cfg.entra != nil {
+			credential, err := cfg.entra.credential()
+			if err != nil {
+				log.Error("no credential for Redis", "err", err)
+				return err
+			}
+			cfg.redis.Credentials = store.EntraCredentials(credential, cfg.entra.username)
+		}
 		client := store.NewClient(*cfg.redis)
 		defer func() { _ = client.Close() }()
 		about.Store = "redis"
@@ -95,6 +106,20 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
 	return serve(ctx, server, listener, cfg.grace, log)
+}
+
+// credential is who we are to Entra ID. Its own retries are off: the store asks again, and callers do not wait that long.
+func (e *entra) credential() (azcore.TokenCredential, error) {
+	if !e.inAzure {
+		return azidentity.NewAzureCLICredential(nil)
+	}
+	options := &azidentity.ManagedIdentityCredentialOptions{
+		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}},
+	}
+	if e.clientID != "" {
+		options.ID = azidentity.ClientID(e.clientID)
+	}
+	return azidentity.NewManagedIdentityCredential(options)
 }
 
 // serve ends when ctx does: it takes no new requests, and gives running ones the grace to finish.

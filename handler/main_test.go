@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -365,6 +366,26 @@ func TestRedisOverTLSAndCluster(t *testing.T) {
 	require.Contains(t, strings.Join(d.host.Stdout(), "\n"), "needs an operator")
 	d = deploy(t, "REDIS_URL=rediss://localhost:"+port, "SSL_CERT_FILE="+secure.CAFile)
 	d.must(201, "POST", "/api/chat/start", "alice", "")
+}
+
+func TestRedisWithoutAPassword(t *testing.T) {
+	server := redistest.StartTLS(t)
+	server.CLI("acl", "setuser", "object", "on", "~*", "+@all", ">token")
+	server.CLI("acl", "setuser", "default", "off") // the last command without a name
+	asked := make(chan string, 100)
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Query().Get("client_id")
+		_, _ = fmt.Fprintf(w, `{"access_token":"token","expires_on":"%d","token_type":"Bearer"}`, time.Now().Add(24*time.Hour).Unix())
+	}))
+	defer endpoint.Close()
+	_, port, err := net.SplitHostPort(server.Addr)
+	require.NoError(t, err)
+	d := deploy(t, "REDIS_AUTH=entra", "REDIS_HOSTNAME=localhost", "REDIS_PORT="+port, "REDIS_USERNAME=object", "AZURE_CLIENT_ID=client",
+		"SSL_CERT_FILE="+server.CAFile, "IDENTITY_ENDPOINT="+endpoint.URL+"/MSI/token", "IDENTITY_HEADER=secret")
+	require.Empty(t, asked, "it asked before it was needed")
+	d.must(200, "POST", "/api/chat/send", "alice", said(d.start("alice"), "x"))
+	require.Equal(t, "client", <-asked)
+	require.Empty(t, d.host.Stderr())
 }
 
 func TestAThousandRequestsLeaveNothing(t *testing.T) {

@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,8 +20,11 @@ type Connection struct {
 	DB       int
 	Username string
 	Password string
-	TLS      *tls.Config // nil: not encrypted
-	Cluster  bool        // Addr is one node of a cluster
+	// Credentials, when set, gives the user name and password of each new connection, which then lives for Lifetime.
+	Credentials func(context.Context) (username, password string, err error)
+	Lifetime    time.Duration
+	TLS         *tls.Config // nil: not encrypted
+	Cluster     bool        // Addr is one node of a cluster
 
 	DialTimeout    time.Duration
 	CommandTimeout time.Duration // for one reply
@@ -31,7 +36,7 @@ type Connection struct {
 func NewClient(c Connection) redis.UniversalClient {
 	o := &redis.Options{
 		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password,
-		Dialer: c.dial,
+		Dialer: c.dial, CredentialsProviderContext: c.Credentials,
 
 		DialTimeout: c.DialTimeout, ReadTimeout: c.CommandTimeout, WriteTimeout: c.CommandTimeout, PoolTimeout: c.PoolTimeout,
 		ContextTimeoutEnabled: true, // otherwise a call outlives its deadline
@@ -41,10 +46,11 @@ func NewClient(c Connection) redis.UniversalClient {
 		MaxRetryBackoff:       128 * time.Millisecond,
 
 		PoolSize:         c.PoolSize,
-		PipelinePoolSize: -1, // one pool to count
-		MaxIdleConns:     max(3, c.PoolSize/4),
-		ConnMaxIdleTime:  5 * time.Minute,  // Azure closes idle connections after 10
-		ConnMaxLifetime:  30 * time.Minute, // so that connections spread again after a fail-over
+		PipelinePoolSize: -1,              // one pool to count
+		ConnMaxIdleTime:  5 * time.Minute, // Azure closes idle connections after 10
+		ConnMaxLifetime:  c.Lifetime,
+
+		ConnMaxLifetimeJitter: c.Lifetime / 8,
 
 		Protocol:                 2,    // Redis 6.0 needs no more
 		DisableIdentity:          true, // unknown before Redis 7.2; saves a round trip when connecting
@@ -54,14 +60,14 @@ func NewClient(c Connection) redis.UniversalClient {
 		return redis.NewClient(o)
 	}
 	return redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, Dialer: o.Dialer,
+		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, Dialer: o.Dialer, CredentialsProviderContext: o.CredentialsProviderContext,
 
 		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolTimeout: o.PoolTimeout,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
 		MaxRedirects: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
 
-		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, MaxIdleConns: o.MaxIdleConns, ConnMaxIdleTime: o.ConnMaxIdleTime,
-		ConnMaxLifetime: o.ConnMaxLifetime,
+		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, ConnMaxIdleTime: o.ConnMaxIdleTime,
+		ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter,
 
 		Protocol: o.Protocol, DisableIdentity: o.DisableIdentity, MaintNotificationsConfig: o.MaintNotificationsConfig,
 		ClusterStateReloadInterval: 5 * time.Second, // how long a fail-over goes unnoticed; the default is 60 s
@@ -76,6 +82,9 @@ func (c Connection) dial(ctx context.Context, network, addr string) (net.Conn, e
 	plain := &net.Dialer{Timeout: c.DialTimeout, KeepAlive: time.Minute}
 	if c.TLS != nil {
 		conn, err = (&tls.Dialer{NetDialer: plain, Config: c.TLS}).DialContext(ctx, network, addr)
+		if secure, ok := conn.(*tls.Conn); ok {
+			conn = checkable{secure}
+		}
 	} else {
 		conn, err = plain.DialContext(ctx, network, addr)
 	}
@@ -83,6 +92,19 @@ func (c Connection) dial(ctx context.Context, network, addr string) (net.Conn, e
 		return unreachable{fmt.Errorf("connect: %w", err)}, nil // go-redis takes off one layer
 	}
 	return conn, nil
+}
+
+// checkable is a TLS connection that the pool can ask whether the server has closed it, as it does with others. Otherwise each idle
+// connection would cost a failed try after a restart of Redis.
+type checkable struct{ *tls.Conn }
+
+// SyscallConn implements syscall.Conn.
+func (c checkable) SyscallConn() (syscall.RawConn, error) {
+	conn, ok := c.NetConn().(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return conn.SyscallConn()
 }
 
 // unreachable is a connection that could not be made. Every use fails with the reason.

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"chatkeep/handler/redistest"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -441,6 +443,29 @@ func TestUnavailableByTheAddress(t *testing.T) {
 		err := w.Ping(t.Context())
 		require.ErrorIs(t, err, chat.ErrUnavailable, name)
 		require.ErrorContains(t, err, row.class, name)
+	}
+}
+
+func TestARestartOfRedisCostsNoCall(t *testing.T) {
+	for name, start := range map[string]func(testing.TB, ...string) *redistest.Server{"plain": redistest.Start, "TLS": redistest.StartTLS} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t)
+			client := connect(t, Connection{Addr: server.Addr, TLS: server.TLS})
+			w := &world{Store: NewRedis(client, limits, 5*time.Second), t: t, owner: someone()}
+			require.Eventually(t, func() bool { // idle connections, more of them than a call has tries
+				var all sync.WaitGroup
+				for range 20 {
+					all.Go(func() { assert.NoError(t, w.Ping(t.Context())) })
+				}
+				all.Wait()
+				return client.PoolStats().IdleConns >= 8
+			}, 10*time.Second, time.Millisecond)
+			server.Kill()
+			server.Restart()
+			for range 10 {
+				require.NoError(t, w.Ping(t.Context()))
+			}
+		})
 	}
 }
 

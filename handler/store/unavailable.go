@@ -38,6 +38,8 @@ func classOf(err error) string {
 	var op *net.OpError
 	var network net.Error
 	switch {
+	case errors.Is(err, errNoToken):
+		return notExecuted + ", " + operator
 	case errors.Is(err, context.Canceled):
 		return ""
 	case errors.As(err, &redisErr):
