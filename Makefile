@@ -19,8 +19,8 @@ lint:
 	$(TOOL) golangci-lint run ./...
 	shellcheck scripts/*.sh .ci/run
 
-fuzz: ## every fuzz target for FUZZTIME
-	scripts/fuzz.sh $(or $(FUZZTIME),30s)
+fuzz: ## every fuzz target of FUZZ for FUZZTIME
+	scripts/fuzz.sh $(or $(FUZZTIME),30s) $(or $(FUZZ),./handler/...)
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./handler/...

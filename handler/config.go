@@ -193,19 +193,46 @@ func (e *environment) edge() api.Edge {
 	return edge
 }
 
-var guid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+var (
+	guid  = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	scope = regexp.MustCompile(`^[!#-\[\]-~]+$`) // RFC 6749, section 3.3
+)
 
 // auth reads whose tokens are accepted. There is no setting that accepts others.
 func (e *environment) auth() auth.Config {
-	c := auth.Config{Issuer: e.text("AUTH_ISSUER", ""), Audiences: e.list("AUTH_AUDIENCE"), KeysURL: e.text("AUTH_JWKS_URL", "")}
+	c := auth.Config{
+		Issuer: e.text("AUTH_ISSUER", ""), Audiences: e.list("AUTH_AUDIENCE"), KeysURL: e.text("AUTH_JWKS_URL", ""),
+		Tenants: e.list("ALLOWED_TENANT_IDS"), Scope: e.text("AUTH_REQUIRED_SCOPE", "access_as_user"),
+		Clients: e.list("ALLOWED_CLIENT_IDS"),
+	}
+	if tenant := e.text("AUTH_TENANT_ID", ""); tenant != "" {
+		switch {
+		case !guid.MatchString(tenant):
+			e.refuse("AUTH_TENANT_ID", "must be a GUID in lower case")
+		case c.Issuer != "" || c.KeysURL != "" || c.Tenants != nil:
+			e.refuse("AUTH_TENANT_ID", "stands for AUTH_ISSUER, AUTH_JWKS_URL and ALLOWED_TENANT_IDS: do not set those too")
+		}
+		c.Issuer = "https://login.microsoftonline.com/" + tenant + "/v2.0"
+		c.KeysURL = "https://login.microsoftonline.com/" + tenant + "/discovery/v2.0/keys"
+		c.Tenants = []string{tenant}
+	}
 	if c.Issuer == "" {
-		e.refuse("AUTH_ISSUER", "must be set: it says whose tokens are accepted")
+		e.refuse("AUTH_ISSUER", "or AUTH_TENANT_ID must be set: it says whose tokens are accepted")
 	}
 	if len(c.Audiences) == 0 {
 		e.refuse("AUTH_AUDIENCE", "must be set: it is the client id of this API's app registration")
 	}
 	if !goodKeysURL(c.KeysURL) {
 		e.refuse("AUTH_JWKS_URL", "must be an https URL, an http URL on loopback, or a file path")
+	}
+	if strings.Contains(c.Issuer, "{tenantid}") && len(c.Tenants) == 0 {
+		e.refuse("ALLOWED_TENANT_IDS", "must name the tenants that AUTH_ISSUER's {tenantid} may stand for")
+	}
+	if slices.ContainsFunc(c.Tenants, func(tenant string) bool { return !guid.MatchString(tenant) }) {
+		e.refuse("ALLOWED_TENANT_IDS", "must be GUIDs in lower case")
+	}
+	if !scope.MatchString(c.Scope) {
+		e.refuse("AUTH_REQUIRED_SCOPE", "must be one scope, without quotes and spaces")
 	}
 	return c
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -89,10 +90,16 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	} else {
 		log.Warn("REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
 	}
+	verifier := auth.New(cfg.auth, log)
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() { verifier.Run(ctx) })
+	defer background.Wait()
+	defer cancel()
 	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
 
 	server := &http.Server{
-		Handler:                      api.New(service, auth.New(cfg.auth), about, cfg.edge, log),
+		Handler:                      api.New(service, verifier, about, cfg.edge, log),
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  120 * time.Second, // longer than the host keeps its connections
 		MaxHeaderBytes:               32 << 10,

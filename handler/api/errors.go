@@ -57,6 +57,7 @@ var problems = []struct {
 	{auth.ErrBadRequest, problem{Status: 400, Code: "invalid_request", Detail: "Send one well-formed Authorization header."}},
 	{auth.ErrExpired, problem{Status: 401, Code: "unauthenticated", Detail: "The access token has expired. Get a new one."}},
 	{auth.ErrInvalidToken, problem{Status: 401, Code: "unauthenticated", Detail: "The access token is not valid here. Get a new one."}},
+	{auth.ErrInsufficientScope, problem{Status: 403, Code: "insufficient_scope", Detail: "The access token lacks the scope that this API requires."}},
 	{auth.ErrKeysUnavailable, problem{Status: 503, Code: "identity_unavailable", Detail: "Tokens cannot be checked at the moment. Try again.", retryAfter: "5"}},
 
 	{chat.ErrNotFound, problem{Status: 404, Code: "not_found", Detail: "There is no such conversation."}},
@@ -99,7 +100,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := problemOf(err)
 	p.Type, p.Title, p.RequestID = "urn:chatkeep:problem:"+p.Code, http.StatusText(p.Status), w.Header().Get("X-Request-Id")
-	if challenge := auth.Challenge(err); challenge != "" {
+	if challenge := s.auth.Challenge(err); challenge != "" {
 		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	if p.retryAfter != "" {

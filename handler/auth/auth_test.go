@@ -1,7 +1,10 @@
-package auth_test
+package auth
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,290 +13,331 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"chatkeep/handler/auth"
 	"chatkeep/handler/auth/authtest"
 
-	"github.com/golang-jwt/jwt/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-const tenant = authtest.LocalTenant
+// keyPair is made once: making one takes longer than most tests.
+var keyPair = sync.OnceValue(authtest.NewKey)
 
-// keyServer serves an issuer's keys and counts how often it is asked. Answer replaces what it serves.
-type keyServer struct {
-	url    string
-	asked  atomic.Int64
-	answer atomic.Pointer[http.HandlerFunc]
+const (
+	tenant      = authtest.LocalTenant
+	otherTenant = "bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+)
+
+// accepts returns the configuration of an API that takes the issuer's tokens, of any tenant.
+func accepts(i *authtest.Issuer, keysURL string) Config {
+	return Config{Issuer: i.Name, Audiences: []string{i.Audience}, KeysURL: keysURL, Scope: authtest.Scope}
 }
 
-func serveKeys(t *testing.T, issuer *authtest.Issuer) *keyServer {
+// keyFile writes the issuer's key set to a file.
+func keyFile(t testing.TB, i *authtest.Issuer) string {
 	t.Helper()
-	s := &keyServer{}
-	s.set(issuer.ServeHTTP)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.asked.Add(1)
-		(*s.answer.Load())(w, r)
-	}))
-	t.Cleanup(server.Close)
-	s.url = server.URL
-	return s
+	path := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(path, i.KeySet(), 0o600))
+	return path
 }
 
-func (s *keyServer) set(answer http.HandlerFunc) { s.answer.Store(&answer) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func verifier(url string) *auth.Verifier {
-	return auth.New(auth.Config{Issuer: authtest.LocalIssuer, Audiences: []string{"other", authtest.LocalAudience}, KeysURL: url})
-}
+func bearerOf(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 
-func user(t *testing.T, v *auth.Verifier, token string) (auth.User, error) {
-	t.Helper()
-	return v.User(t.Context(), http.Header{"Authorization": {"Bearer " + token}})
-}
+func TestTokenNamesItsUser(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	v := New(accepts(issuer, keyFile(t, issuer)), quiet())
 
-func TestTokens(t *testing.T) {
-	issuer := authtest.New()
-	v := verifier(serveKeys(t, issuer).url)
-	now := time.Now()
-	token := func(changes map[string]any) string { return issuer.Token(tenant, "alice", changes) }
-	header := func(changes map[string]any) string {
-		h := map[string]any{"alg": "RS256", "typ": "JWT", "kid": issuer.KeyID()}
-		for name, value := range changes {
-			h[name] = value
-			if value == nil {
-				delete(h, name)
-			}
-		}
-		return issuer.Sign(h, jwt.MapClaims{
-			"iss": issuer.Name, "aud": issuer.Audience, "sub": "alice", "tid": tenant, "exp": now.Add(time.Hour).Unix(),
-		})
-	}
-	good := token(nil)
-	parts := strings.Split(good, ".")
-	signedBy := func(method jwt.SigningMethod, key any) string {
-		made := jwt.NewWithClaims(method, jwt.MapClaims{
-			"iss": issuer.Name, "aud": issuer.Audience, "sub": "alice", "tid": tenant, "exp": now.Add(time.Hour).Unix(),
-		})
-		made.Header["kid"] = issuer.KeyID()
-		text, err := made.SignedString(key)
-		require.NoError(t, err)
-		return text
-	}
-
-	for name, text := range map[string]string{
-		"good":                      good,
-		"aud in an array":           token(map[string]any{"aud": []string{"x", issuer.Audience}}),
-		"no nbf and no iat":         token(map[string]any{"nbf": nil, "iat": nil}),
-		"just expired":              token(map[string]any{"exp": now.Add(-auth.Leeway + 10*time.Second).Unix()}),
-		"nbf a little ahead":        token(map[string]any{"nbf": now.Add(auth.Leeway - 10*time.Second).Unix()}),
-		"at+jwt":                    header(map[string]any{"typ": "at+JWT"}),
-		"no typ":                    header(map[string]any{"typ": nil}),
-		"SUB beside sub is ignored": token(map[string]any{"SUB": "mallory", "Tid": "x"}),
-	} {
-		u, err := user(t, v, text)
-		require.NoError(t, err, name)
-		require.Equal(t, "alice", u.ID, name)
-		require.Equal(t, tenant, u.TenantID, name)
-	}
-
-	for name, text := range map[string]string{
-		"no signature":         parts[0] + "." + parts[1] + ".",
-		"flipped signature":    parts[0] + "." + parts[1] + "." + strings.Map(flip, parts[2]),
-		"changed claims":       parts[0] + "." + parts[1][:10] + "A" + parts[1][11:] + "." + parts[2],
-		"two segments":         parts[0] + "." + parts[1],
-		"five segments":        good + ".a.b",
-		"dots":                 strings.Repeat(".", 8000),
-		"another key":          authtest.New().Token(tenant, "alice", nil),
-		"alg none":             signedBy(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType),
-		"HS256 by the modulus": signedBy(jwt.SigningMethodHS256, issuer.Key.N.Bytes()),
-		"PS256":                signedBy(jwt.SigningMethodPS256, issuer.Key),
-		"RS512":                signedBy(jwt.SigningMethodRS512, issuer.Key),
-		"alg in small letters": header(map[string]any{"alg": "rs256"}),
-		"no kid":               header(map[string]any{"kid": nil}),
-		"a number as kid":      header(map[string]any{"kid": 1}),
-		"a path as kid":        header(map[string]any{"kid": "../../etc/passwd"}),
-		"endless kid":          header(map[string]any{"kid": strings.Repeat("k", 2000)}),
-		"crit":                 header(map[string]any{"crit": []string{}}),
-		"jku":                  header(map[string]any{"jku": "https://evil"}),
-		"jwk":                  header(map[string]any{"jwk": map[string]string{}}),
-		"b64":                  header(map[string]any{"b64": false}),
-		"zip":                  header(map[string]any{"zip": "DEF"}),
-		"another typ":          header(map[string]any{"typ": "logout+jwt"}),
-		"exp missing":          token(map[string]any{"exp": nil}),
-		"exp 0":                token(map[string]any{"exp": 0}),
-		"exp as text":          token(map[string]any{"exp": "9999999999"}),
-		"exp with a fraction":  token(map[string]any{"exp": 9999999999.5}),
-		"exp beyond time":      token(map[string]any{"exp": 1e18}),
-		"nbf ahead":            token(map[string]any{"nbf": now.Add(auth.Leeway + 10*time.Second).Unix()}),
-		"iat ahead":            token(map[string]any{"iat": now.Add(auth.Leeway + 10*time.Second).Unix()}),
-		"another audience":     token(map[string]any{"aud": issuer.Audience + "x"}),
-		"no audience":          token(map[string]any{"aud": nil}),
-		"empty audience":       token(map[string]any{"aud": []string{}}),
-		"another issuer":       token(map[string]any{"iss": issuer.Name + "/"}),
-		"no issuer":            token(map[string]any{"iss": nil}),
-		"no sub":               token(map[string]any{"sub": nil}),
-		"only Sub":             token(map[string]any{"sub": nil, "Sub": "alice"}),
-		"empty sub":            token(map[string]any{"sub": ""}),
-		"sub a number":         token(map[string]any{"sub": 7}),
-		"sub with a space":     token(map[string]any{"sub": "a b"}),
-		"sub with NUL":         token(map[string]any{"sub": "a\x00"}),
-		"sub in other letters": token(map[string]any{"sub": "é"}),
-		"endless sub":          token(map[string]any{"sub": strings.Repeat("a", 256)}),
-		"no tid":               token(map[string]any{"tid": nil}),
-		"empty tid":            token(map[string]any{"tid": ""}),
-	} {
-		_, err := user(t, v, text)
-		require.ErrorIs(t, err, auth.ErrInvalidToken, name)
-		require.Equal(t, `Bearer error="invalid_token"`, auth.Challenge(err), name)
-		require.Equal(t, auth.ErrInvalidToken.Error(), err.Error(), "%s: the error tells which check failed", name)
-	}
-	_, err := user(t, v, token(map[string]any{"exp": now.Add(-auth.Leeway - 10*time.Second).Unix()}))
-	require.ErrorIs(t, err, auth.ErrExpired)
-}
-
-func flip(r rune) rune {
-	if r == 'A' {
-		return 'B'
-	}
-	return 'A'
-}
-
-// A signature is no help to members that stand twice.
-func TestRepeatedMembersAreRefused(t *testing.T) {
-	issuer := authtest.New()
-	v := verifier(serveKeys(t, issuer).url)
-	sign := func(header, claims string) string {
-		encode := func(s string) string { return (&jwt.Token{}).EncodeSegment([]byte(s)) }
-		text := encode(header) + "." + encode(claims)
-		signature, err := jwt.SigningMethodRS256.Sign(text, issuer.Key)
-		require.NoError(t, err)
-		return text + "." + (&jwt.Token{}).EncodeSegment(signature)
-	}
-	header := `{"alg":"RS256","kid":"` + issuer.KeyID() + `"}`
-	claims := `{"iss":"` + issuer.Name + `","aud":"` + issuer.Audience + `","sub":"alice","tid":"t","exp":9999999999}`
-	_, err := user(t, v, sign(header, claims))
+	alice, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", nil)))
 	require.NoError(t, err)
-	for _, text := range []string{
-		sign(`{"alg":"none",`+header[1:], claims), sign(`{"kid":"x",`+header[1:], claims),
-		sign(header, `{"sub":"mallory",`+claims[1:]), sign(header, `{"\u0073ub":"mallory",`+claims[1:]),
-		sign(header, `{"exp":1,`+claims[1:]), sign(header, "null"), sign(header, claims+"{}"), sign(header, `{"x":"`+"\xff"+`",`+claims[1:]),
-	} {
-		_, err := user(t, v, text)
-		require.ErrorIs(t, err, auth.ErrInvalidToken)
-	}
+	require.Equal(t, "alice", alice.ID)
+	require.Equal(t, tenant, alice.TenantID)
+	require.Regexp(t, guid, alice.ObjectID)
+
+	namesake, err := v.User(t.Context(), bearerOf(issuer.Token(otherTenant, "alice", nil)))
+	require.NoError(t, err)
+	require.Equal(t, otherTenant, namesake.TenantID)
+	require.NotEqual(t, alice, namesake)
+
+	bare, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", map[string]any{"oid": nil})))
+	require.NoError(t, err)
+	require.Equal(t, User{ID: "alice", TenantID: tenant}, bare)
 }
 
-func TestKeysAreFetchedOnceByManyCallers(t *testing.T) {
-	issuer := authtest.New()
-	server := serveKeys(t, issuer)
-	v := verifier(server.url)
-	require.Zero(t, server.asked.Load(), "fetched before it was needed")
-	token := issuer.Token(tenant, "alice", nil)
-	var all sync.WaitGroup
-	for range 50 {
-		all.Go(func() {
-			_, err := user(t, v, token)
-			assert.NoError(t, err)
-		})
-	}
-	all.Wait()
-	require.Equal(t, int64(1), server.asked.Load())
-	_, rest, _ := strings.Cut(token, ".")
-	for i := range 1000 {
-		name := fmt.Appendf(nil, `{"alg":"RS256","kid":"forged-%d"}`, i)
-		_, err := user(t, v, (&jwt.Token{}).EncodeSegment(name)+"."+rest)
-		require.ErrorIs(t, err, auth.ErrInvalidToken)
-	}
-	require.Equal(t, int64(1), server.asked.Load(), "forged names made it ask")
-}
+func TestAttacks(t *testing.T) {
+	var trapped atomic.Int64
+	trap := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { trapped.Add(1) }))
+	defer trap.Close()
+	issuer, attacks := authtest.Attacks(trap.URL)
+	var fetches atomic.Int64
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fetches.Add(1)
+		issuer.ServeHTTP(w, r)
+	}))
+	defer keys.Close()
 
-func TestKeySourceDown(t *testing.T) {
-	issuer := authtest.New()
-	token := issuer.Token(tenant, "alice", nil)
-	for name, answer := range map[string]http.HandlerFunc{
-		"error":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
-		"HTML":     func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
-		"empty":    func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },
-		"huge":     func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2<<20)) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			server := serveKeys(t, issuer)
-			server.set(answer)
-			v := verifier(server.url)
-			for range 5 {
-				_, err := user(t, v, token)
-				require.ErrorIs(t, err, auth.ErrKeysUnavailable)
-				require.Empty(t, auth.Challenge(err))
+	var log bytes.Buffer
+	cfg := accepts(issuer, keys.URL+authtest.KeysPath)
+	cfg.Tenants = []string{tenant}
+	v := New(cfg, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	_, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", nil)))
+	require.NoError(t, err)
+
+	for _, attack := range attacks {
+		t.Run(fmt.Sprintf("%d/%s", attack.Row, attack.Name), func(t *testing.T) {
+			user, err := v.User(t.Context(), attack.Header)
+			require.Equal(t, attack.Status, status(err), "%v", err)
+			require.Equal(t, attack.Challenge, v.Challenge(err))
+			if attack.Status == http.StatusOK {
+				require.Equal(t, attack.Subject, user.ID)
+				require.Equal(t, tenant, user.TenantID)
+				return
 			}
-			require.LessOrEqual(t, server.asked.Load(), int64(2), "a failing source is asked for every request")
-			server.set(issuer.ServeHTTP)
-			require.Eventually(t, func() bool {
-				_, err := user(t, v, token)
-				return err == nil
-			}, 10*time.Second, 20*time.Millisecond)
-			server.set(answer)
-			_, err := user(t, v, token)
-			require.NoError(t, err, "held keys are forgotten")
+			require.Equal(t, User{}, user)
+			requireConstant(t, err, attack.Header)
 		})
 	}
+	require.Zero(t, trapped.Load(), "a token made the verifier fetch something")
+	require.EqualValues(t, 2, fetches.Load(), "the first token, and one for all unknown kids")
+	require.Empty(t, log.String())
 }
 
-func TestKeysThatAreNotUsed(t *testing.T) {
-	issuer := authtest.New()
-	set := string(issuer.KeySet())
-	for name, text := range map[string]string{
-		"for encryption": strings.Replace(set, `"use":"sig"`, `"use":"enc"`, 1),
-		"another kind":   strings.Replace(set, `"kty":"RSA"`, `"kty":"oct"`, 1),
-		"another alg":    strings.Replace(set, `"kty":"RSA"`, `"kty":"RSA","alg":"PS256"`, 1),
-		"private":        strings.Replace(set, `"kty":"RSA"`, `"kty":"RSA","d":"AQAB"`, 1),
-		"exponent 1":     strings.Replace(set, `"e":"AQAB"`, `"e":"AQ"`, 1),
-		"short":          strings.Replace(set, `"n":"`, `"n":"AQAB","x":"`, 1),
-		"twice":          strings.Replace(set, `{"keys":[`, `{"keys":[{"kty":"oct","kid":"`+issuer.KeyID()+`"},`, 1),
-	} {
-		require.NotEqual(t, set, text, name)
-		file := filepath.Join(t.TempDir(), "keys.json")
-		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-		_, err := user(t, verifier(file), issuer.Token(tenant, "alice", nil))
-		require.ErrorIs(t, err, auth.ErrKeysUnavailable, name)
+// status is how the API answers an error.
+func status(err error) int {
+	switch {
+	case err == nil:
+		return http.StatusOK
+	case errors.Is(err, ErrBadRequest):
+		return http.StatusBadRequest
+	case errors.Is(err, ErrNoToken), errors.Is(err, ErrInvalidToken):
+		return http.StatusUnauthorized
+	case errors.Is(err, ErrInsufficientScope):
+		return http.StatusForbidden
+	case errors.Is(err, ErrKeysUnavailable):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
 	}
 }
 
-// A header gives a user only if it is exactly one bearer token that we would accept.
-func FuzzBearer(f *testing.F) {
-	issuer := authtest.New()
-	file := filepath.Join(f.TempDir(), "keys.json")
-	require.NoError(f, os.WriteFile(file, issuer.KeySet(), 0o600))
-	v := verifier(file)
-	good := issuer.Token(tenant, "alice", nil)
-	for _, value := range []string{"", "Bearer", "Bearer ", "bearer  " + good, "Bearer " + good, "Bearer " + good + ", Bearer x", "Basic x", "Bearer a.b.c"} {
-		f.Add(value)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		_, err := v.User(t.Context(), http.Header{"Authorization": {value}})
-		if err == nil {
-			scheme, token, _ := strings.Cut(value, " ")
-			require.True(t, strings.EqualFold(scheme, "Bearer"))
-			require.Equal(t, good, strings.TrimLeft(token, " "))
-			return
+// requireConstant fails if the error shows anything of what the request brought.
+func requireConstant(t *testing.T, err error, h http.Header) {
+	t.Helper()
+	require.Regexp(t, `^[a-zA-Z0-9 ,:.+'-]{1,120}$`, err.Error())
+	for _, values := range h {
+		for _, value := range values {
+			for _, part := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" .,", r) }) {
+				if len(part) > 8 {
+					require.NotContains(t, err.Error(), part)
+				}
+			}
 		}
-		require.NotErrorIs(t, err, auth.ErrKeysUnavailable)
-		require.NotEmpty(t, auth.Challenge(err))
+	}
+}
+
+func TestDatesHaveAMinuteOfLeeway(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	keys := keyFile(t, issuer)
+	synctest.Test(t, func(t *testing.T) { // whose clock stands still
+		v := New(accepts(issuer, keys), quiet())
+		for _, row := range []struct {
+			claim  string
+			offset time.Duration
+			want   error
+		}{
+			{"exp", 0, nil},
+			{"exp", -59 * time.Second, nil},
+			{"exp", -60 * time.Second, ErrExpired},
+			{"exp", -61 * time.Second, ErrExpired},
+			{"nbf", 59 * time.Second, nil},
+			{"nbf", 60 * time.Second, nil},
+			{"nbf", 61 * time.Second, ErrInvalidToken},
+			{"iat", 59 * time.Second, nil},
+			{"iat", 60 * time.Second, nil},
+			{"iat", 61 * time.Second, ErrInvalidToken},
+		} {
+			claim := map[string]any{row.claim: time.Now().Add(row.offset).Unix()}
+			_, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", claim)))
+			require.ErrorIs(t, err, row.want, "%s %v", row.claim, row.offset)
+			require.Equal(t, errors.Is(row.want, ErrExpired), errors.Is(err, ErrExpired))
+		}
+		token := issuer.Token(tenant, "alice", nil)
+		time.Sleep(time.Hour + leeway - time.Millisecond)
+		_, err := v.User(t.Context(), bearerOf(token))
+		require.NoError(t, err)
+		time.Sleep(time.Millisecond)
+		_, err = v.User(t.Context(), bearerOf(token))
+		require.ErrorIs(t, err, ErrExpired)
+		require.ErrorIs(t, err, ErrInvalidToken)
 	})
 }
 
-func BenchmarkUser(b *testing.B) {
-	issuer := authtest.New()
-	file := filepath.Join(b.TempDir(), "keys.json")
-	require.NoError(b, os.WriteFile(file, issuer.KeySet(), 0o600))
-	v := verifier(file)
-	header := http.Header{"Authorization": {"Bearer " + issuer.Token(tenant, "alice", nil)}}
-	b.ReportAllocs()
-	for b.Loop() {
-		_, err := v.User(b.Context(), header)
-		require.NoError(b, err)
+// TestIssuers goes through the clouds that are a matter of configuration. Each has keys of its own, and the tokens of all others are
+// tried on it.
+func TestIssuers(t *testing.T) {
+	clouds := map[string]string{
+		"Entra, one tenant":      "https://login.microsoftonline.com/" + tenant + "/v2.0",
+		"Entra, several tenants": "https://login.microsoftonline.com/{tenantid}/v2.0",
+		"US Government":          "https://login.microsoftonline.us/" + tenant + "/v2.0",
+		"US Government, several": "https://login.microsoftonline.us/{tenantid}/v2.0",
+		"China":                  "https://login.partner.microsoftonline.cn/" + tenant + "/v2.0",
+		"France":                 "https://login.sovcloud-identity.fr/" + tenant + "/v2.0",
+		"External ID":            "https://" + tenant + ".ciamlogin.com/" + tenant + "/v2.0",
+		"External ID, several":   "https://{tenantid}.ciamlogin.com/{tenantid}/v2.0",
+		"local":                  authtest.LocalIssuer,
 	}
+	for cloud, name := range clouds {
+		t.Run(cloud, func(t *testing.T) {
+			issuer := authtest.WithKey(keyPair())
+			issuer.Name = name
+			cfg := accepts(issuer, keyFile(t, issuer))
+			if strings.Contains(name, tenantID) {
+				cfg.Tenants = []string{tenant}
+			}
+			v := New(cfg, quiet())
+			user, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", nil)))
+			require.NoError(t, err)
+			require.Equal(t, tenant, user.TenantID)
+
+			_, err = v.User(t.Context(), bearerOf(issuer.Token(otherTenant, "alice", nil)))
+			if cloud == "local" {
+				require.NoError(t, err, "the issuer names no tenant, so it vouches for all")
+			} else {
+				require.ErrorIs(t, err, ErrInvalidToken)
+			}
+
+			genuine := issuer.Token(tenant, "alice", nil)
+			for other, name := range clouds {
+				stranger := authtest.WithKey(keyPair()) // the same key, so that only the name differs
+				stranger.Name = name
+				same := strings.ReplaceAll(name, tenantID, tenant) == strings.ReplaceAll(clouds[cloud], tenantID, tenant)
+				_, err := v.User(t.Context(), bearerOf(stranger.Token(tenant, "alice", nil)))
+				require.Equal(t, same, err == nil, "%s: %v", other, err)
+			}
+			_, err = v.User(t.Context(), bearerOf(genuine))
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestSeveralTenantsOfOneIssuer(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	issuer.Name = "https://login.microsoftonline.com/{tenantid}/v2.0"
+	cfg := accepts(issuer, keyFile(t, issuer))
+	cfg.Tenants = []string{tenant, otherTenant}
+	v := New(cfg, quiet())
+	for tid, want := range map[string]error{tenant: nil, otherTenant: nil, "cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee": ErrInvalidToken} {
+		_, err := v.User(t.Context(), bearerOf(issuer.Token(tid, "alice", nil)))
+		require.ErrorIs(t, err, want)
+	}
+}
+
+// TestKeyVouchesForItsIssuerOnly tries sets whose keys name an issuer that is not the token's, and sets whose keys name none.
+func TestKeyVouchesForItsIssuerOnly(t *testing.T) {
+	const template, exact = "https://login.microsoftonline.com/{tenantid}/v2.0", "https://login.microsoftonline.com/" + tenant + "/v2.0"
+	for name, row := range map[string]struct {
+		issuer, keyIssuer string
+		want              error
+	}{
+		"a shared key, several tenants":          {template, template, nil},
+		"a shared key, one tenant":               {exact, template, nil},
+		"the tenant's key, several tenants":      {template, exact, nil},
+		"the tenant's key, one tenant":           {exact, exact, nil},
+		"the consumers' key, several tenants":    {template, "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", ErrInvalidToken},
+		"the consumers' key, one tenant":         {exact, "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", ErrInvalidToken},
+		"another cloud's key":                    {exact, "https://login.microsoftonline.us/{tenantid}/v2.0", ErrInvalidToken},
+		"a key that does not say, one tenant":    {exact, "", nil},
+		"a key that does not say, several":       {template, "", ErrKeysUnavailable},
+		"a key of v1.0":                          {exact, "https://sts.windows.net/{tenantid}/", ErrInvalidToken},
+		"an issuer that looks like the template": {template, "{tenantid}", ErrInvalidToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			publisher := authtest.WithKey(keyPair())
+			publisher.Name = row.keyIssuer
+			issuer := authtest.WithKey(keyPair())
+			issuer.Name = row.issuer
+			cfg := accepts(issuer, keyFile(t, publisher))
+			cfg.Tenants = []string{tenant}
+			_, err := New(cfg, quiet()).User(t.Context(), bearerOf(issuer.Token(tenant, "alice", nil)))
+			require.ErrorIs(t, err, row.want)
+		})
+	}
+}
+
+// TestTenantIsAGUID looks at an issuer that vouches for all tenants, so that nothing else refuses the odd ones.
+func TestTenantIsAGUID(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	v := New(accepts(issuer, keyFile(t, issuer)), quiet())
+	for _, tid := range []string{
+		"", "common", strings.ToUpper(tenant), "{" + tenant + "}", tenant[:35], tenant + "0", tenant + "\n", strings.ReplaceAll(tenant, "-", ""), "a}:{b",
+	} {
+		_, err := v.User(t.Context(), bearerOf(issuer.Token(tid, "alice", nil)))
+		require.EqualError(t, err, "invalid token: tid is not a GUID in lower case", tid)
+	}
+}
+
+func TestOnlyAllowedClients(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	cfg := accepts(issuer, keyFile(t, issuer))
+	cfg.Clients = []string{"x", authtest.LocalClient}
+	v := New(cfg, quiet())
+	for name, row := range map[string]struct {
+		changes map[string]any
+		want    error
+	}{
+		"an allowed client": {nil, nil},
+		"another client":    {map[string]any{"azp": authtest.LocalAudience}, ErrInsufficientScope},
+		"no client":         {map[string]any{"azp": nil}, ErrInsufficientScope},
+		"appid of v1.0":     {map[string]any{"azp": nil, "appid": authtest.LocalClient}, ErrInsufficientScope},
+		"an array":          {map[string]any{"azp": []string{authtest.LocalClient}}, ErrInvalidToken},
+	} {
+		_, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", row.changes)))
+		require.ErrorIs(t, err, row.want, name)
+	}
+}
+
+func TestEachAudienceIsAccepted(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	cfg := accepts(issuer, keyFile(t, issuer))
+	cfg.Audiences = append(cfg.Audiences, "api://second")
+	v := New(cfg, quiet())
+	for aud, want := range map[string]error{issuer.Audience: nil, "api://second": nil, "api://third": ErrInvalidToken, "": ErrInvalidToken} {
+		_, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", map[string]any{"aud": aud})))
+		require.ErrorIs(t, err, want, aud)
+	}
+}
+
+func TestErrorsSayWhichCheckFailedWithoutTheToken(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	v := New(accepts(issuer, keyFile(t, issuer)), quiet())
+	for want, changes := range map[string]map[string]any{
+		"invalid token: aud is not this API":                              {"aud": "secret"},
+		"invalid token: iss is not the configured issuer":                 {"iss": "secret"},
+		"invalid token: sub is missing or malformed":                      {"sub": "se cret"},
+		"invalid token: expired":                                          {"exp": 1},
+		"insufficient scope: scp lacks the required scope":                {"scp": "secret"},
+		"insufficient scope: the token is an application's, not a user's": {"scp": nil, "roles": []string{"secret"}},
+	} {
+		_, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", changes)))
+		require.EqualError(t, err, want)
+	}
+	for want, token := range map[string]string{
+		"invalid token: not three segments":                              issuer.Token(tenant, "alice", nil) + ".secret",
+		"invalid token: kid is missing or longer than 128 bytes":         issuer.Sign(`{"alg":"RS256","kid":"`+strings.Repeat("s", 129)+`"}`, "{}"),
+		"invalid token: kid is unknown to the issuer":                    issuer.Sign(`{"alg":"RS256","kid":"`+strings.Repeat("s", 128)+`"}`, "{}"),
+		"malformed Authorization header: the token is longer than 8 KiB": strings.Repeat("s", longestToken+1),
+	} {
+		_, err := v.User(t.Context(), bearerOf(token))
+		require.EqualError(t, err, want)
+	}
+}
+
+func TestKeysUnavailableHasNoChallenge(t *testing.T) {
+	v := New(Config{}, quiet())
+	require.Empty(t, v.Challenge(nil))
+	require.Empty(t, v.Challenge(errors.New("another")))
+	require.Empty(t, v.Challenge(fmt.Errorf("wrapped: %w", ErrKeysUnavailable)))
+	require.Equal(t, `Bearer error="invalid_token"`, v.Challenge(fmt.Errorf("wrapped: %w", ErrInvalidToken)))
 }

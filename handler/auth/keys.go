@@ -2,178 +2,234 @@ package auth
 
 import (
 	"context"
-	"crypto/rsa"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
+	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 const (
-	fetchTime   = 10 * time.Second // for one fetch
-	afterGood   = 5 * time.Minute  // until an unknown kid may cause the next fetch
-	afterFailed = time.Second      // until the next try after a failed one
-	keysLive    = 24 * time.Hour   // after the last good fetch
-	maxKeySet   = 1 << 20          // bytes
+	refreshEvery  = time.Hour        // in the background
+	unknownEvery  = 5 * time.Minute  // at most, for a kid that nobody knows
+	keyLife       = 24 * time.Hour   // since a set last had the key; so long an issuer may be down, or a withdrawn key still be good
+	fetchTimeout  = 10 * time.Second // for one fetch, to the last byte
+	patience      = 3 * time.Second  // of a caller who waits for a fetch
+	shortestPause = time.Second      // before a failed fetch is tried again; doubled with each failure
+	longestPause  = 30 * time.Second
+	largestSet    = 1 << 20
 )
 
-// keySet holds the issuer's keys (RFC 7517). They are fetched when a token names one that is not held, by one caller at a time and
-// at most once in afterGood, so that forged names cannot make it ask. A failed fetch leaves the held keys as they are.
-type keySet struct {
-	url    string
-	client *http.Client
+// keyStore holds an issuer's keys. Only a caller who needs a key that is not there ever waits.
+//
+// Keys live in this process alone. Whoever can write to where they are shared could make users.
+type keyStore struct {
+	source     string // a URL, or a path
+	needIssuer bool
+	client     *http.Client
+	log        *slog.Logger
 
 	mu       sync.Mutex
-	keys     map[string]*rsa.PublicKey
-	good     time.Time     // of the last good fetch
-	next     time.Time     // before which no fetch begins
-	failed   error         // of the last fetch; nil when it was good
-	fetching chan struct{} // closed when the running fetch ends; nil when none runs
+	keys     map[string]heldKey
+	running  chan struct{} // closed at the end of the fetch under way; nil if there is none
+	fetched  bool          // a first fetch was begun
+	failures int           // fetches since the last good one
+	failure  error         // of the last fetch
+	pause    time.Time     // after a failure, no fetch before
+	unknown  time.Time     // when an unknown kid last caused a fetch
 }
 
-func newKeySet(url string) *keySet {
-	return &keySet{url: url, client: &http.Client{
-		Timeout: fetchTime,
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // keys come from where the settings say, or not at all
+type heldKey struct {
+	key
+	until time.Time
+}
+
+func newKeyStore(source string, needIssuer bool, log *slog.Logger) *keyStore {
+	return &keyStore{
+		source: source, needIssuer: needIssuer, log: log,
+		keys: make(map[string]heldKey),
+		client: &http.Client{
+			// One request an hour needs no open connection.
+			Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+			// Keys come from the configured place and from no other that it may name.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-	}}
+	}
 }
 
-// get returns the key of that name. ErrKeysUnavailable: it is not held, and the source did not answer.
-// Callers that name a held key never wait.
-func (s *keySet) get(ctx context.Context, kid string) (*rsa.PublicKey, error) {
+// get returns the key named kid: ErrInvalidToken if the issuer has no such key, ErrKeysUnavailable if that cannot be found out now.
+func (s *keyStore) get(ctx context.Context, kid string) (key, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if key := s.held(kid); key != nil {
-		return key, nil
-	}
-	switch {
-	case s.fetching != nil:
-		running := s.fetching
+	if k, ok := s.held(kid); ok {
 		s.mu.Unlock()
+		return k, nil
+	}
+	if s.running == nil && s.due() {
+		s.fetch(kid)
+	}
+	running := s.running
+	s.mu.Unlock()
+
+	if running != nil {
+		tired := time.NewTimer(patience)
+		defer tired.Stop()
 		select {
 		case <-running:
+		case <-tired.C:
+			return key{}, fmt.Errorf("%w: the issuer is slow", ErrKeysUnavailable)
 		case <-ctx.Done():
+			return key{}, fmt.Errorf("%w: %w", ErrKeysUnavailable, ctx.Err())
 		}
-		s.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, ctx.Err())
-		}
-	case !time.Now().Before(s.next):
-		s.refresh(ctx)
 	}
-	if key := s.held(kid); key != nil {
-		return key, nil
-	}
-	if s.failed != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, s.failed)
-	}
-	return nil, ErrInvalidToken
-}
-
-// held returns a key that is known and not too old, or nil. The caller holds s.mu.
-func (s *keySet) held(kid string) *rsa.PublicKey {
-	if time.Since(s.good) > keysLive {
-		return nil
-	}
-	return s.keys[kid]
-}
-
-// refresh fetches the keys, detached from the caller's fate, for others wait for them too. The caller holds s.mu, which is free
-// meanwhile.
-func (s *keySet) refresh(ctx context.Context) {
-	done := make(chan struct{})
-	s.fetching = done
-	s.mu.Unlock()
-	keys, err := s.fetch(context.WithoutCancel(ctx))
 	s.mu.Lock()
-	s.fetching, s.failed = nil, err
-	close(done)
+	defer s.mu.Unlock()
+	k, ok := s.held(kid)
+	switch {
+	case ok:
+		return k, nil
+	case s.failure != nil:
+		return key{}, fmt.Errorf("%w: %w", ErrKeysUnavailable, s.failure)
+	default:
+		return key{}, refuse(ErrInvalidToken, "kid is unknown to the issuer")
+	}
+}
+
+// held returns the key named kid if it is there and alive. s.mu is held.
+func (s *keyStore) held(kid string) (key, bool) {
+	k, ok := s.keys[kid]
+	return k.key, ok && time.Now().Before(k.until)
+}
+
+// due reports whether a kid that is not held may cause a fetch now. s.mu is held.
+func (s *keyStore) due() bool {
+	now := time.Now()
+	if s.failure != nil {
+		return !now.Before(s.pause)
+	}
+	return !s.anyAlive(now) || now.Sub(s.unknown) >= unknownEvery
+}
+
+func (s *keyStore) anyAlive(now time.Time) bool {
+	for _, k := range s.keys {
+		if now.Before(k.until) {
+			return true
+		}
+	}
+	return false
+}
+
+// fetch begins to read the keys, for the sake of kid or, if that is empty, because it is time. No caller owns it, so that none who
+// leaves can end it for the others; it ends within fetchTimeout. s.mu is held, and no fetch is running.
+func (s *keyStore) fetch(kid string) {
+	begun := time.Now()
+	first := !s.anyAlive(begun)
+	done := make(chan struct{})
+	s.running, s.fetched = done, true
+	go func() {
+		defer close(done)
+		keys, err := s.read()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.running = nil
+		s.take(keys, err)
+		_, found := keys[kid]
+		if kid != "" && (!first || !found) { // a first fetch that brings its key was no search for an unknown one
+			s.unknown = begun
+		}
+	}()
+}
+
+// take keeps what a fetch brought. s.mu is held.
+func (s *keyStore) take(keys map[string]key, err error) {
+	now := time.Now()
+	s.failure = err
 	if err != nil {
-		s.next = time.Now().Add(afterFailed)
+		s.failures++
+		pause := min(shortestPause<<min(s.failures-1, 10), longestPause)
+		pause = pause/2 + rand.N(pause/2) // so that instances which failed together do not come back together
+		s.pause = now.Add(pause)
+		level := slog.LevelError
+		if s.anyAlive(now) {
+			level = slog.LevelWarn
+		}
+		s.log.Log(context.Background(), level, "signing keys could not be read", "failures", s.failures, "err", err)
 		return
 	}
-	s.keys, s.good, s.next = keys, time.Now(), time.Now().Add(afterGood)
+	if s.failures > 0 {
+		s.log.Info("signing keys are read again", "failures", s.failures)
+	}
+	s.failures = 0
+	for kid, k := range s.keys {
+		if !now.Before(k.until) {
+			delete(s.keys, kid)
+		}
+	}
+	for kid, k := range keys {
+		s.keys[kid] = heldKey{key: k, until: now.Add(keyLife)}
+	}
 }
 
-func (s *keySet) fetch(ctx context.Context) (map[string]*rsa.PublicKey, error) {
-	text, err := s.read(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read keys: %w", err)
+// run reads the keys every hour until ctx ends, beginning after the first fetch that a token caused.
+func (s *keyStore) run(ctx context.Context) {
+	hourly := time.NewTicker(refreshEvery)
+	defer hourly.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hourly.C:
+		}
+		s.mu.Lock()
+		if s.fetched && s.running == nil {
+			s.fetch("")
+		}
+		s.mu.Unlock()
 	}
-	if len(text) > maxKeySet {
-		return nil, errors.New("read keys: more than 1 MiB")
-	}
-	return parseKeys(text)
 }
 
-func (s *keySet) read(ctx context.Context) ([]byte, error) {
-	if !strings.Contains(s.url, "://") {
-		return os.ReadFile(s.url)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+// read reads the keys from where they are published.
+func (s *keyStore) read() (map[string]key, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	body, err := s.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.client.Do(request)
+	defer func() { _ = body.Close() }()
+	document, err := io.ReadAll(io.LimitReader(body, largestSet+1))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d", response.StatusCode)
+	if len(document) > largestSet {
+		return nil, errors.New("the key set is larger than 1 MiB")
 	}
-	return io.ReadAll(io.LimitReader(response.Body, maxKeySet+1))
+	return parseKeys(document, s.needIssuer)
 }
 
-// parseKeys returns the keys of a set that can verify RS256; a set without one is an error.
-func parseKeys(text []byte) (map[string]*rsa.PublicKey, error) {
-	var set struct {
-		Keys []struct {
-			Type       string   `json:"kty"`
-			ID         string   `json:"kid"`
-			Use        string   `json:"use"`
-			Algorithm  string   `json:"alg"`
-			Operations []string `json:"key_ops"`
-			Modulus    string   `json:"n"`
-			Exponent   string   `json:"e"`
-			Private    string   `json:"d"`
-		} `json:"keys"`
+func (s *keyStore) open(ctx context.Context) (io.ReadCloser, error) {
+	if !strings.Contains(s.source, "://") {
+		return os.Open(s.source)
 	}
-	if err := json.Unmarshal(text, &set); err != nil {
-		return nil, errors.New("parse keys: not a JSON Web Key Set")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.source, nil)
+	if err != nil {
+		return nil, err
 	}
-	keys, named := make(map[string]*rsa.PublicKey), make(map[string]int)
-	for _, k := range set.Keys {
-		named[k.ID]++
-		n, errN := base64.RawURLEncoding.Strict().DecodeString(k.Modulus)
-		e, errE := base64.RawURLEncoding.Strict().DecodeString(k.Exponent)
-		if errN != nil || errE != nil || len(e) > 4 {
-			continue
-		}
-		key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
-		verifies := k.Operations == nil || len(k.Operations) == 1 && k.Operations[0] == "verify"
-		if k.Type == "RSA" && k.ID != "" && (k.Use == "" || k.Use == "sig") && (k.Algorithm == "" || k.Algorithm == "RS256") &&
-			verifies && k.Private == "" && key.N.BitLen() >= 2048 && key.E >= 65537 {
-			keys[k.ID] = key
-		}
+	resp, err := s.client.Do(req)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return nil, failed.Err // without the URL, which is not for logs
 	}
-	for kid, times := range named {
-		if times > 1 { // which one is meant cannot be told
-			delete(keys, kid)
-		}
+	if err != nil {
+		return nil, err
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("parse keys: no usable RSA key")
+	if resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("the issuer answered %d", resp.StatusCode)
 	}
-	return keys, nil
+	return resp.Body, nil
 }

@@ -1,13 +1,18 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/auth/authtest"
@@ -15,32 +20,156 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTokenIsGoodForTheServedKeys(t *testing.T) {
+// TestMain lets the tests start this program: a copy of the test that is told so is devissuer itself.
+func TestMain(m *testing.M) {
+	if os.Getenv("DEVISSUER") == "run" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// devissuer returns the program with these arguments, in a folder and an environment of its own.
+func devissuer(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	program, err := os.Executable()
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute) // beyond the test's end, for its cleanup
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env = dir, []string{"DEVISSUER=run"}
+	return cmd
+}
+
+// served starts devissuer serve, and returns where its keys are. The test ends it with Ctrl-C, which must be an orderly end.
+func served(t *testing.T, dir string, args ...string) (keysURL string) {
+	t.Helper()
+	cmd := devissuer(t, dir, append([]string{"serve", "--addr", "127.0.0.1:0"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(stdout)
+	for keysURL == "" && lines.Scan() {
+		if found := regexp.MustCompile(`AUTH_JWKS_URL=(\S+)`).FindStringSubmatch(lines.Text()); found != nil {
+			keysURL = found[1]
+		}
+	}
+	require.NotEmpty(t, keysURL)
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Signal(os.Interrupt))
+		for lines.Scan() { // until it has ended
+		}
+		require.NoError(t, cmd.Wait(), "Ctrl-C ends it with 0")
+		require.Empty(t, stderr.String())
+	})
+	return keysURL
+}
+
+func output(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	return strings.TrimSpace(string(out))
+}
+
+func TestTokensAreGoodForTheServedKeys(t *testing.T) {
 	dir := t.TempDir()
-	var out bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{"token", "-dir", dir, "-user", "bob"}, &out))
-	again, err := open(dir)
-	require.NoError(t, err)
-	keys := filepath.Join(dir, "keys.json")
-	require.NoError(t, os.WriteFile(keys, again.KeySet(), 0o600))
+	first := output(t, devissuer(t, dir, "token")) // makes the key
+	keysURL := served(t, dir)
+	v := auth.New(auth.Config{
+		Issuer: authtest.LocalIssuer, Audiences: []string{authtest.LocalAudience}, KeysURL: keysURL, Scope: authtest.Scope,
+	}, slog.New(slog.DiscardHandler))
 
-	v := auth.New(auth.Config{Issuer: authtest.LocalIssuer, Audiences: []string{authtest.LocalAudience}, KeysURL: keys})
-	user, err := v.User(t.Context(), http.Header{"Authorization": {"Bearer " + strings.TrimSpace(out.String())}})
+	user, err := v.User(t.Context(), http.Header{"Authorization": {"Bearer " + first}})
 	require.NoError(t, err)
-	require.Equal(t, auth.User{ID: "bob", TenantID: authtest.LocalTenant, ObjectID: "oid-bob"}, user)
+	require.Equal(t, "alice", user.ID)
+	require.Equal(t, authtest.LocalTenant, user.TenantID)
 
-	private, err := os.Stat(filepath.Join(dir, "issuer.pem"))
+	const tenant = "bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+	second := output(t, devissuer(t, dir, "token", "--user", "bob", "--tenant", tenant))
+	user, err = v.User(t.Context(), http.Header{"Authorization": {"Bearer " + second}})
 	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), private.Mode().Perm())
+	require.Equal(t, "bob", user.ID)
+	require.Equal(t, tenant, user.TenantID)
+
+	for want, args := range map[error][]string{
+		auth.ErrExpired:           {"--ttl", "-2m"},
+		auth.ErrInsufficientScope: {"--scope", "User.Read"},
+		auth.ErrInvalidToken:      {"--audience", "another"},
+	} {
+		_, err := v.User(t.Context(), http.Header{"Authorization": {"Bearer " + output(t, devissuer(t, dir, append([]string{"token"}, args...)...))}})
+		require.ErrorIs(t, err, want)
+	}
 }
 
-func TestServeRefusesOtherAddressesThanLoopback(t *testing.T) {
-	err := run(t.Context(), []string{"serve", "-dir", t.TempDir(), "-addr", "0.0.0.0:7072"}, nil)
-	require.ErrorContains(t, err, "loopback")
+func TestIssuerOfSeveralTenants(t *testing.T) {
+	const template = "http://127.0.0.1:7072/{tenantid}/v2.0"
+	dir := t.TempDir()
+	keysURL := served(t, dir, "--dir", "keys", "--issuer", template)
+	v := auth.New(auth.Config{
+		Issuer: template, Audiences: []string{authtest.LocalAudience}, KeysURL: keysURL, Scope: authtest.Scope,
+		Tenants: []string{authtest.LocalTenant},
+	}, slog.New(slog.DiscardHandler))
+	token := output(t, devissuer(t, dir, "token", "--dir", "keys", "--issuer", template))
+	_, err := v.User(t.Context(), http.Header{"Authorization": {"Bearer " + token}})
+	require.NoError(t, err)
+
+	response, err := http.Get(strings.TrimSuffix(keysURL, authtest.KeysPath) + "/" + authtest.LocalTenant + "/v2.0/.well-known/openid-configuration")
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	var metadata struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&metadata))
+	require.Equal(t, "http://127.0.0.1:7072/"+authtest.LocalTenant+"/v2.0", metadata.Issuer)
+	require.Equal(t, keysURL, metadata.Keys)
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.NoError(t, run(ctx, []string{"serve", "-dir", t.TempDir(), "-addr", "127.0.0.1:0"}, nil))
+func TestKeyIsPrivateAndKept(t *testing.T) {
+	dir := t.TempDir()
+	output(t, devissuer(t, dir, "token"))
+	path := filepath.Join(dir, ".local", "issuer.pem")
+	file, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), file.Mode().Perm())
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	served(t, dir)
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+}
+
+func TestMistakesSayWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken")
+	require.NoError(t, os.Mkdir(broken, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "issuer.pem"), []byte("no key"), 0o600))
+	taken := strings.TrimSuffix(strings.TrimPrefix(served(t, dir), "http://"), authtest.KeysPath)
+
+	for args, want := range map[string]string{
+		"":                              "devissuer serve, or devissuer token",
+		"server":                        "devissuer serve, or devissuer token",
+		"serve --addr 0.0.0.0:7072":     "--addr must be a loopback address",
+		"serve --addr [::]:7072":        "--addr must be a loopback address",
+		"serve --addr :7072":            "--addr must be a loopback address",
+		"serve --addr 192.0.2.1:7072":   "--addr must be a loopback address",
+		"serve --addr example.com:80":   "--addr must be a loopback address",
+		"serve --addr 127.0.0.1":        "--addr must be a loopback address",
+		"serve --addr " + taken:         "choose another --addr",
+		"token --tenant contoso.com":    "--tenant must be a GUID",
+		"token --dir broken":            "delete it, and a new one is made",
+		"token --life 1h":               "flag provided but not defined",
+		"token --dir broken/issuer.pem": "not a directory",
+	} {
+		cmd := devissuer(t, dir, strings.Fields(args)...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		require.Error(t, cmd.Run(), args)
+		require.Equal(t, 1, cmd.ProcessState.ExitCode(), args)
+		require.Contains(t, stderr.String(), want, args)
+	}
 }

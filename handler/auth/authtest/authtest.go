@@ -1,4 +1,4 @@
-// Package authtest is a token issuer, for tests and for local use.
+// Package authtest is a token issuer for tests and for local use.
 package authtest
 
 import (
@@ -6,83 +6,181 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"maps"
+	"math/big"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// What the issuer of make run uses.
+// What the issuer of make run uses. Its keys are at LocalIssuer + KeysPath.
 const (
 	LocalIssuer   = "http://127.0.0.1:7072"
 	LocalAudience = "11111111-2222-3333-4444-555555555555"
 	LocalTenant   = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	LocalClient   = "99999999-8888-7777-6666-555555555555"
+	Scope         = "access_as_user"
+	KeysPath      = "/keys"
 )
 
-// Issuer signs tokens with one key. It is safe for concurrent use.
+// Issuer signs tokens and, as an http.Handler, publishes the key to verify them with. It is safe for concurrent use, once its name and
+// audience are set.
 type Issuer struct {
-	Name     string // iss
+	Name     string // iss, with {tenantid} for the tenant of a token, or without
 	Audience string // aud
-	Key      *rsa.PrivateKey
+
+	mu     sync.Mutex
+	key    *rsa.PrivateKey
+	others []publicKey // of other issuers in the same set
 }
 
-// New returns an issuer with a new key.
-func New() *Issuer {
+// publicKey is a key of the set (RFC 7517) as Entra writes it: without alg, but with the issuer whose tokens it signs.
+type publicKey struct {
+	Type     string `json:"kty"`
+	Use      string `json:"use"`
+	ID       string `json:"kid"`
+	Modulus  string `json:"n"`
+	Exponent string `json:"e"`
+	Issuer   string `json:"issuer"`
+}
+
+// New returns the local issuer with a new key, which takes a noticeable part of a second to make.
+func New() *Issuer { return WithKey(NewKey()) }
+
+// WithKey returns the local issuer with this key.
+func WithKey(key *rsa.PrivateKey) *Issuer {
+	return &Issuer{Name: LocalIssuer, Audience: LocalAudience, key: key}
+}
+
+// NewKey makes a key pair as Entra has them.
+func NewKey() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		panic(err) // only when the machine has no randomness
 	}
-	return &Issuer{Name: LocalIssuer, Audience: LocalAudience, Key: key}
+	return key
 }
 
-// KeyID names the key by its digest.
-func (i *Issuer) KeyID() string {
-	digest := sha256.Sum256(i.Key.N.Bytes())
-	return base64.RawURLEncoding.EncodeToString(digest[:12])
+// Token returns a token for a user of a tenant, good for an hour, with what Entra puts into a v2.0 access token. Changes replace
+// claims; nil removes one.
+func (i *Issuer) Token(tenant, user string, changes map[string]any) string {
+	now := time.Now()
+	claims := map[string]any{
+		"ver": "2.0", "iss": i.issuer(tenant), "aud": i.Audience, "tid": tenant, "sub": user, "oid": objectID(tenant, user),
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		"scp": Scope, "azp": LocalClient, "azpacr": "0", "name": "Somebody", "preferred_username": "somebody@example.com",
+		"aio": rand.Text(), "rh": "0.AAAA.", "uti": rand.Text(),
+	}
+	maps.Copy(claims, changes)
+	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
+	return i.Sign(text(i.header()), text(claims))
 }
 
-// ServeHTTP serves the key set.
-func (i *Issuer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(i.KeySet())
+// Sign returns a token with exactly this header and this payload. The signature is RS256, whatever the header says.
+func (i *Issuer) Sign(header, payload string) string {
+	return sign(jwt.SigningMethodRS256, i.signer(), header, payload)
+}
+
+// KeyID is the kid of the key that signs now.
+func (i *Issuer) KeyID() string { return keyID(&i.signer().PublicKey) }
+
+// Rotate goes over to a new key. The old one is no longer published.
+func (i *Issuer) Rotate() {
+	key := NewKey()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.key = key
 }
 
 // KeySet is the JSON Web Key Set (RFC 7517) of the issuer.
 func (i *Issuer) KeySet() []byte {
-	exponent := binary.BigEndian.AppendUint32(nil, uint32(i.Key.E))
-	text, err := json.Marshal(map[string]any{"keys": []any{map[string]string{
-		"kty": "RSA", "use": "sig", "kid": i.KeyID(), "issuer": i.Name,
-		"n": base64.RawURLEncoding.EncodeToString(i.Key.N.Bytes()),
-		"e": base64.RawURLEncoding.EncodeToString(exponent[1:]),
-	}}}, json.Deterministic(true))
-	if err != nil {
-		panic(err) // strings always encode
-	}
-	return text
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	keys := append([]publicKey{publish(&i.key.PublicKey, i.Name)}, i.others...)
+	return []byte(text(map[string]any{"keys": keys}))
 }
 
-// Token returns a token for a user of a tenant, good for an hour, as Entra ID makes them. Changes replace claims; nil removes one.
-func (i *Issuer) Token(tenant, user string, changes map[string]any) string {
-	now := time.Now()
-	claims := jwt.MapClaims{
-		"iss": i.Name, "aud": i.Audience, "sub": user, "tid": tenant, "oid": "oid-" + user, "ver": "2.0",
-		"scp": "access_as_user", "azp": LocalAudience,
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+// ServeHTTP serves the key set and, for the tenant in the path, the metadata that name it (OpenID Connect Discovery 1.0).
+func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	tenant, isMetadata := strings.CutSuffix(r.URL.Path, "/.well-known/openid-configuration")
+	switch {
+	case r.URL.Path == KeysPath:
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(i.KeySet())
+	case isMetadata:
+		tenant = strings.TrimSuffix(strings.TrimPrefix(tenant, "/"), "/v2.0")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(text(map[string]any{
+			"issuer": i.issuer(tenant), "jwks_uri": "http://" + r.Host + KeysPath,
+			"id_token_signing_alg_values_supported": []string{"RS256"}, "subject_types_supported": []string{"pairwise"},
+		})))
+	default:
+		http.NotFound(w, r)
 	}
-	maps.Copy(claims, changes)
-	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
-	return i.Sign(map[string]any{"alg": "RS256", "typ": "JWT", "kid": i.KeyID()}, claims)
 }
 
-// Sign returns a token with exactly this header and these claims.
-func (i *Issuer) Sign(header map[string]any, claims jwt.MapClaims) string {
-	token := &jwt.Token{Header: header, Claims: claims, Method: jwt.SigningMethodRS256}
-	text, err := token.SignedString(i.Key)
+func (i *Issuer) issuer(tenant string) string {
+	return strings.ReplaceAll(i.Name, "{tenantid}", tenant)
+}
+
+func (i *Issuer) header() map[string]any {
+	return map[string]any{"typ": "JWT", "alg": "RS256", "kid": i.KeyID()}
+}
+
+func (i *Issuer) signer() *rsa.PrivateKey {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.key
+}
+
+// publishForeign puts another issuer's key into the set.
+func (i *Issuer) publishForeign(key *rsa.PublicKey, issuer string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.others = append(i.others, publish(key, issuer))
+}
+
+func publish(key *rsa.PublicKey, issuer string) publicKey {
+	return publicKey{Type: "RSA", Use: "sig", ID: keyID(key), Modulus: modulus(key), Exponent: exponent(key), Issuer: issuer}
+}
+
+// keyID is the thumbprint of a key (RFC 7638).
+func keyID(key *rsa.PublicKey) string {
+	digest := sha256.Sum256([]byte(`{"e":"` + exponent(key) + `","kty":"RSA","n":"` + modulus(key) + `"}`))
+	return encode(digest[:])
+}
+
+func modulus(key *rsa.PublicKey) string { return encode(key.N.Bytes()) }
+
+func exponent(key *rsa.PublicKey) string { return encode(big.NewInt(int64(key.E)).Bytes()) }
+
+// objectID is the same GUID every time for one user of one tenant.
+func objectID(tenant, user string) string {
+	digest := sha256.Sum256([]byte(tenant + " " + user))
+	h := hex.EncodeToString(digest[:16])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+func sign(method jwt.SigningMethod, key any, header, payload string) string {
+	signed := encode([]byte(header)) + "." + encode([]byte(payload))
+	signature, err := method.Sign(signed, key)
 	if err != nil {
-		panic(err) // the key and the claims are ours
+		panic(err) // the method and the key are ours
 	}
-	return text
+	return signed + "." + encode(signature)
+}
+
+func encode(bytes []byte) string { return base64.RawURLEncoding.EncodeToString(bytes) }
+
+func text(value any) string {
+	bytes, err := json.Marshal(value)
+	if err != nil {
+		panic(err) // what we make always encodes
+	}
+	return string(bytes)
 }

@@ -1,0 +1,118 @@
+package auth
+
+import (
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// key is one that signs tokens.
+type key struct {
+	public *rsa.PublicKey
+	issuer string // whose tokens it may sign, with {tenantid} for any of the set's tenants; empty if the set does not say
+}
+
+// jwk is a key as it is published (RFC 7517). The members after Issuer are of private and of symmetric keys.
+type jwk struct {
+	Kty    string   `json:"kty"`
+	Kid    string   `json:"kid"`
+	Use    string   `json:"use"`
+	KeyOps []string `json:"key_ops"`
+	Alg    string   `json:"alg"`
+	N      string   `json:"n"`
+	E      string   `json:"e"`
+	Issuer string   `json:"issuer"`
+
+	D   jsontext.Value `json:"d"`
+	P   jsontext.Value `json:"p"`
+	Q   jsontext.Value `json:"q"`
+	DP  jsontext.Value `json:"dp"`
+	DQ  jsontext.Value `json:"dq"`
+	QI  jsontext.Value `json:"qi"`
+	Oth jsontext.Value `json:"oth"`
+	K   jsontext.Value `json:"k"`
+}
+
+// parseKeys reads a key set, and returns its usable keys by kid. Keys of other kinds are no fault of a set, but a set without any
+// usable one is: its error says why the first was refused.
+func parseKeys(document []byte, needIssuer bool) (map[string]key, error) {
+	var set struct {
+		Keys []jsontext.Value `json:"keys"`
+	}
+	if err := json.Unmarshal(document, &set); err != nil {
+		return nil, errors.New("not a JSON key set")
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New("the key set is empty")
+	}
+	keys := make(map[string]key)
+	seen := make(map[string]bool)
+	var refused []error
+	for _, text := range set.Keys {
+		var published jwk
+		if err := json.Unmarshal(text, &published); err != nil {
+			refused = append(refused, errors.New("a member has a wrong type"))
+			continue
+		}
+		if seen[published.Kid] { // which of the two is meant nobody can say
+			delete(keys, published.Kid)
+			refused = append(refused, errors.New("kid is repeated"))
+			continue
+		}
+		seen[published.Kid] = true
+		k, err := published.key()
+		if err == nil && needIssuer && k.issuer == "" {
+			err = errors.New("it has no member issuer, which an issuer with " + tenantID + " needs")
+		}
+		if err != nil {
+			refused = append(refused, err)
+			continue
+		}
+		keys[published.Kid] = k
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("no usable key among %d: %w", len(set.Keys), refused[0])
+	}
+	return keys, nil
+}
+
+// key returns the key to verify RS256 with, or why there is none.
+func (j jwk) key() (key, error) {
+	private := []jsontext.Value{j.D, j.P, j.Q, j.DP, j.DQ, j.QI, j.Oth, j.K}
+	switch {
+	case j.Kty != "RSA":
+		return key{}, errors.New("kty is not RSA")
+	case j.Kid == "":
+		return key{}, errors.New("kid is missing")
+	case j.Use != "" && j.Use != "sig":
+		return key{}, errors.New("use is not sig")
+	case j.KeyOps != nil && !slices.Contains(j.KeyOps, "verify"):
+		return key{}, errors.New("key_ops lacks verify")
+	case j.Alg != "" && j.Alg != "RS256":
+		return key{}, errors.New("alg is not RS256")
+	case slices.ContainsFunc(private, func(v jsontext.Value) bool { return v != nil }):
+		return key{}, errors.New("a private key is published")
+	}
+	n, err := base64url.DecodeString(j.N)
+	if err != nil {
+		return key{}, errors.New("n is not base64url")
+	}
+	e, err := base64url.DecodeString(j.E)
+	if err != nil {
+		return key{}, errors.New("e is not base64url")
+	}
+	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
+	switch {
+	case modulus.BitLen() < 2048:
+		return key{}, errors.New("n has fewer than 2048 bits")
+	case exponent.BitLen() > 31, exponent.Int64() < 65537: // crypto/rsa takes no larger one
+		return key{}, fmt.Errorf("e is not from 65537 to %d", math.MaxInt32)
+	}
+	return key{public: &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, issuer: j.Issuer}, nil
+}
