@@ -66,7 +66,12 @@ func openOver(t *testing.T, conversations chat.Store, a chat.Agent, edge Edge, i
 	about := About{Store: "memory", Version: "test"}
 	s.server = New(chat.NewService(conversations, a, settings, log), auth.New(config, log), about, edge, log)
 	server := httptest.NewServer(s.server)
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		for _, personal := range []string{"eyJ", "alice", "bob", tenant, "secret"} { // whatever the test was about
+			require.NotContains(t, s.log.String(), personal, "the log tells of a token, a person or a text")
+		}
+	})
 	s.url = server.URL
 	return s
 }
@@ -552,6 +557,18 @@ func TestTheLogNamesCallersByADigest(t *testing.T) {
 	for _, personal := range []string{"alice", "bob", tenant} {
 		require.NotContains(t, s.log.String(), personal)
 	}
+}
+
+func TestTokensThatCannotBeCheckedNowAreNotRefused(t *testing.T) {
+	s := open(t)
+	down := auth.New(auth.Config{Issuer: s.issuer.Name, Audiences: []string{s.issuer.Audience}, KeysURL: "/nowhere", Scope: authtest.Scope},
+		slog.New(slog.DiscardHandler))
+	s.server.auth = down
+	a := s.send("POST", "/api/chat/start", "alice", "")
+	requireProblem(t, a, 503, "identity_unavailable")
+	require.Equal(t, "5", a.header.Get("Retry-After"))
+	require.Empty(t, a.header.Get("WWW-Authenticate"))
+	require.NotContains(t, a.text, "nowhere")
 }
 
 func TestRequestIDIsTheHosts(t *testing.T) {
