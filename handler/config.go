@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"regexp"
@@ -23,6 +24,7 @@ import (
 // config is everything that can be set.
 type config struct {
 	port      int
+	logLevel  slog.Level
 	underHost bool // the Functions host started us, and decides about a restart by the exit code
 	auth      auth.Config
 	edge      api.Edge
@@ -43,6 +45,7 @@ func readConfig(getenv func(string) string) (config, error) {
 	c := config{
 		port:      env.whole("FUNCTIONS_CUSTOMHANDLER_PORT", 8080, 1, 65535),
 		underHost: env.text("FUNCTIONS_CUSTOMHANDLER_PORT", "") != "",
+		logLevel:  env.logLevel(),
 		auth:      env.auth(),
 		edge:      env.edge(),
 		timeout:   env.duration("REDIS_TIMEOUT", time.Second, 50*time.Millisecond, time.Minute),
@@ -68,6 +71,18 @@ func readConfig(getenv func(string) string) (config, error) {
 		env.refuse("AGENT", "must be echo")
 	}
 	return c, errors.Join(env.errs...)
+}
+
+// logLevel reads how much is logged; debug adds why a caller was refused.
+func (e *environment) logLevel() slog.Level {
+	switch e.text("LOG_LEVEL", "info") {
+	case "debug":
+		return slog.LevelDebug
+	case "info":
+	default:
+		e.refuse("LOG_LEVEL", "must be info or debug")
+	}
+	return slog.LevelInfo
 }
 
 // redis reads how to reach Redis; nil means memory, which must be meant where it would lose people's data.

@@ -51,6 +51,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"entra with one in the URL": {map[string]string{"REDIS_AUTH": "entra", "REDIS_URL": "rediss://:p@x:6380"}, "REDIS_AUTH"},
 		"entra in the clear":        {map[string]string{"REDIS_AUTH": "entra", "REDIS_URL": "redis://x:6379"}, "REDIS_AUTH"},
 		"a user without entra":      {map[string]string{"REDIS_USERNAME": "object"}, "REDIS_USERNAME"},
+		"unknown log level":         {map[string]string{"LOG_LEVEL": "all"}, "LOG_LEVEL"},
 		"TTL as a duration":         {map[string]string{"REDIS_TTL": "30s"}, "REDIS_TTL"},
 		"no TTL":                    {map[string]string{"REDIS_TTL": "0"}, "REDIS_TTL"},
 		"timeout as a number":       {map[string]string{"REDIS_TIMEOUT": "1"}, "REDIS_TIMEOUT"},

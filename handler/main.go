@@ -59,13 +59,14 @@ func exitCode(err error, getenv func(string) string) int {
 
 // run serves until ctx ends, then lets running turns finish. It logs JSON lines to stdout and nothing elsewhere.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
-	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: level}))
 	cfg, err := readConfig(getenv)
 	if err != nil {
 		log.Error("bad settings", "err", err)
 		return err
 	}
-
+	level.Set(cfg.logLevel)
 	if cfg.underHost && len(cfg.edge.Origins) > 0 {
 		log.Warn("CORS_ORIGINS is ignored under the Functions host, which answers for CORS itself")
 		cfg.edge.Origins = nil

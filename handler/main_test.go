@@ -493,6 +493,24 @@ func TestTheEdgeUnderTheHost(t *testing.T) {
 	require.Contains(t, strings.Join(d.host.Stdout(), "\n"), "CORS_ORIGINS is ignored")
 }
 
+func TestTheLogSaysWhyACallerWasRefusedWhenAsked(t *testing.T) {
+	for _, level := range []string{"info", "debug"} {
+		d := deploy(t, "LOG_LEVEL="+level)
+		d.issuer.Audience = "another"
+		id := d.must(401, "POST", "/api/chat/start", "alice", "").header.Get("X-Request-Id")
+		told := func() bool {
+			log := strings.Join(d.host.Stdout(), "\n")
+			return strings.Contains(log, "aud is not this API") && strings.Contains(log, id)
+		}
+		if level == "debug" {
+			require.Eventually(t, told, 10*time.Second, 5*time.Millisecond)
+		} else {
+			d.must(200, "GET", "/health", "", "")
+			require.False(t, told())
+		}
+	}
+}
+
 func TestRunningRequestsFinishAtTheEnd(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ trap cleanup EXIT
 trap 'exit 0' INT TERM
 
 token=$(.local/devissuer token -user alice) # makes the key, when there is none
-.local/devissuer serve & issuer=$!
+.local/devissuer serve >/dev/null & issuer=$!
 export AUTH_ISSUER=http://127.0.0.1:7072 AUTH_JWKS_URL=http://127.0.0.1:7072/keys
 export AUTH_AUDIENCE=11111111-2222-3333-4444-555555555555
 if [ -z "${REDIS_URL:-}${REDIS_HOSTNAME:-}" ]; then export STORE=memory; fi

@@ -111,6 +111,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 			"method", r.Method, "route", r.Pattern, "status", p.Status, "code", p.Code,
 			"requestId", p.RequestID, "traceId", traceID(r), "caller", s.callers.of(err), "err", err)
 	}
+	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden { // why is for operators, who ask for it; it quotes nothing
+		s.log.DebugContext(r.Context(), "request refused",
+			"route", r.Pattern, "status", p.Status, "code", p.Code, "requestId", p.RequestID, "err", err)
+	}
 	write(w, p.Status, "application/problem+json", p)
 }
 

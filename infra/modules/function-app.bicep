@@ -1,0 +1,204 @@
+metadata description = 'The Function App that runs the handler, and its plan: Flex Consumption, or Elastic Premium. It answers callers only through our Front Door.'
+
+@description('Unique part of the resource names.')
+param token string
+
+@description('Azure region.')
+param location string
+
+@description('Tags of the resources.')
+param tags object
+
+@description('Flex Consumption, or Elastic Premium.')
+param hosting 'flex' | 'premium'
+
+@description('Size of an Elastic Premium instance.')
+param premiumSku string
+
+@description('Memory of a Flex Consumption instance, in MB.')
+param instanceMemoryMB int
+
+@description('Most instances at a time; Elastic Premium takes at most 20 here.')
+param maximumInstanceCount int
+
+@description('Requests that a Flex Consumption instance takes at a time before another is started.')
+param perInstanceConcurrency int
+
+@description('Instances that never stop: a floor on the time to answer, billed around the clock. Elastic Premium has at least 1.')
+param alwaysReadyInstances int
+
+@description('Whether instances are spread over three zones.')
+param zoneRedundant bool
+
+@description('Resource id of the identity that the app acts as.')
+param identityId string
+
+@description('Client id of the same identity.')
+param identityClientId string
+
+@description('Name of the storage account of the Functions host.')
+param storageAccountName string
+
+@description('Address of the container with the deployed package.')
+param packageContainerUrl string
+
+@description('Connection string of Application Insights; no secret, for local authentication is off.')
+param connectionString string
+
+@description('The handler\'s settings.')
+param settings object
+
+@description('Web origins whose pages may call the API.')
+param allowedOrigins string[]
+
+@description('Id that our Front Door writes into every request it forwards.')
+param frontDoorId string
+
+@description('Whether Front Door comes through Private Link, so that nobody may come any other way.')
+param frontDoorPrivateLink bool
+
+@description('Resource id of the subnet that the app sends from; empty for none.')
+param subnetId string
+
+@description('Resource id of the Log Analytics workspace.')
+param workspaceId string
+
+var flex = hosting == 'flex'
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
+  name: 'plan-${token}'
+  location: location
+  tags: tags
+  kind: flex ? 'functionapp' : 'elastic'
+  sku: flex ? { name: 'FC1', tier: 'FlexConsumption' } : { name: premiumSku, tier: 'ElasticPremium' }
+  properties: {
+    reserved: true // Linux
+    zoneRedundant: zoneRedundant
+    maximumElasticWorkerCount: flex ? null : min(maximumInstanceCount, 20)
+  }
+}
+
+// Flex Consumption refuses properties that other plans take, in some regions only: what it need not have is in premiumConfig.
+var siteConfig = {
+  minTlsVersion: '1.2'
+  // live=1 leaves the store out: an instance is not ill because Redis is, and starting another would not help.
+  healthCheckPath: '/health?live=1'
+  cors: { allowedOrigins: allowedOrigins, supportCredentials: false }
+  // The service tag alone would let in everybody's Front Door.
+  ipSecurityRestrictions: frontDoorPrivateLink
+    ? []
+    : [
+        {
+          name: 'front-door'
+          priority: 100
+          action: 'Allow'
+          tag: 'ServiceTag'
+          ipAddress: 'AzureFrontDoor.Backend'
+          headers: { 'x-azure-fdid': [frontDoorId] }
+        }
+      ]
+  ipSecurityRestrictionsDefaultAction: 'Deny'
+  // Deployments come by this door, with the deployer's Entra token.
+  scmIpSecurityRestrictionsUseMain: false
+  scmIpSecurityRestrictionsDefaultAction: 'Allow'
+}
+
+var premiumConfig = {
+  ftpsState: 'Disabled'
+  http20Enabled: true
+  remoteDebuggingEnabled: false
+  scmMinTlsVersion: '1.2'
+  minimumElasticInstanceCount: max(alwaysReadyInstances, 1)
+}
+
+resource site 'Microsoft.Web/sites@2025-03-01' = {
+  name: 'func-${token}'
+  location: location
+  tags: union(tags, { 'azd-service-name': 'api' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: plan.id
+    reserved: true
+    httpsOnly: true
+    publicNetworkAccess: 'Enabled' // for Front Door and for deployments; siteConfig says who comes through
+    clientAffinityEnabled: false
+    keyVaultReferenceIdentity: identityId
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    outboundVnetRouting: flex || empty(subnetId) ? null : { applicationTraffic: true, contentShareTraffic: true }
+    functionAppConfig: flex
+      ? {
+          deployment: {
+            storage: {
+              type: 'blobContainer'
+              value: packageContainerUrl
+              authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: identityId }
+            }
+          }
+          runtime: { name: 'custom', version: '1.0' }
+          scaleAndConcurrency: {
+            instanceMemoryMB: instanceMemoryMB
+            maximumInstanceCount: maximumInstanceCount
+            alwaysReady: alwaysReadyInstances > 0 ? [{ name: 'http', instanceCount: alwaysReadyInstances }] : []
+            triggers: { http: { perInstanceConcurrency: perInstanceConcurrency } }
+          }
+        }
+      : null
+    siteConfig: flex ? siteConfig : union(siteConfig, premiumConfig)
+  }
+
+  resource appSettings 'config' = {
+    name: 'appsettings'
+    properties: union(
+      {
+        AzureWebJobsStorage__accountName: storageAccountName
+        AzureWebJobsStorage__credential: 'managedidentity'
+        AzureWebJobsStorage__clientId: identityClientId
+        APPLICATIONINSIGHTS_CONNECTION_STRING: connectionString
+        APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+      },
+      flex
+        ? {}
+        : {
+            FUNCTIONS_EXTENSION_VERSION: '~4'
+            FUNCTIONS_WORKER_RUNTIME: 'custom'
+            // From the container, as the identity: an Azure Files share would need a storage key.
+            WEBSITE_RUN_FROM_PACKAGE: '${packageContainerUrl}/handler.zip'
+            WEBSITE_RUN_FROM_PACKAGE_BLOB_MI_RESOURCE_ID: identityId
+          },
+      settings
+    )
+  }
+
+  resource ftpCredentials 'basicPublishingCredentialsPolicies' = {
+    name: 'ftp'
+    properties: { allow: false }
+  }
+
+  resource scmCredentials 'basicPublishingCredentialsPolicies' = {
+    name: 'scm'
+    properties: { allow: false }
+  }
+}
+
+resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'all'
+  scope: site
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ categoryGroup: 'allLogs', enabled: true }]
+    metrics: [{ category: 'AllMetrics', enabled: true }]
+  }
+}
+
+@description('Resource id of the Function App.')
+output id string = site.id
+
+@description('Name of the Function App.')
+output name string = site.name
+
+@description('The app\'s own host name, where only Front Door is answered.')
+output host string = site.properties.defaultHostName
