@@ -7,6 +7,6 @@ for package in $(go list "${@:2}"); do
   targets=$(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true)
   for target in $targets; do
     echo "Fuzzing $package $target for $1"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$package"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" -fuzzminimizetime 10x "$package"
   done
 done

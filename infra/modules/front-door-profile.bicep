@@ -12,9 +12,6 @@ param skuName 'Standard_AzureFrontDoor' | 'Premium_AzureFrontDoor'
 @description('Seconds that Front Door waits for the origin: for the first byte, and between bytes.')
 param originTimeoutSeconds int
 
-@description('Resource id of the identity of the profile.')
-param identityId string
-
 @description('Resource id of the Log Analytics workspace.')
 param workspaceId string
 
@@ -23,10 +20,7 @@ resource profile 'Microsoft.Cdn/profiles@2025-06-01' = {
   location: 'global'
   tags: tags
   sku: { name: skuName }
-  identity: {
-    type: 'UserAssigned'
-    userAssignedIdentities: { '${identityId}': {} }
-  }
+  identity: { type: 'SystemAssigned' } // of its own, for certificates in a Key Vault; it has no rights here
   properties: {
     originResponseTimeoutSeconds: originTimeoutSeconds
     logScrubbing: {

@@ -162,6 +162,7 @@ resource firewall 'Microsoft.Network/FrontDoorWebApplicationFirewallPolicies@202
       enabledState: 'Enabled'
       mode: 'Prevention'
       requestBodyCheck: 'Enabled'
+      // A matched rule would otherwise copy what people write into the log.
       logScrubbing: {
         state: 'Enabled'
         scrubbingRules: [{ matchVariable: 'RequestBodyJsonArgNames', selectorMatchOperator: 'EqualsAny', state: 'Enabled' }]
@@ -176,7 +177,9 @@ resource firewall 'Microsoft.Network/FrontDoorWebApplicationFirewallPolicies@202
           rateLimitDurationInMinutes: 1
           rateLimitThreshold: rateLimitPerMinute
           groupBy: [{ variableName: 'SocketAddr' }]
-          matchConditions: [{ matchVariable: 'RequestUri', operator: 'Any', matchValue: [] }]
+          matchConditions: [
+            { matchVariable: 'RequestUri', operator: 'Contains', matchValue: ['/api/chat/'], transforms: ['Lowercase'] }
+          ]
           action: 'Block'
         }
       ]

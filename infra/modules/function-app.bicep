@@ -24,7 +24,7 @@ param maximumInstanceCount int
 @description('Requests that a Flex Consumption instance takes at a time before another is started.')
 param perInstanceConcurrency int
 
-@description('Instances that never stop: a floor on the time to answer, billed around the clock. Elastic Premium has at least 1.')
+@description('Instances that never stop: a floor on the time to answer, billed around the clock. Elastic Premium has at least 1, over zones 3.')
 param alwaysReadyInstances int
 
 @description('Whether instances are spread over three zones.')
@@ -64,13 +64,14 @@ param subnetId string
 param workspaceId string
 
 var flex = hosting == 'flex'
+var floor = max(alwaysReadyInstances, zoneRedundant ? 3 : 1) // of Elastic Premium
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: 'plan-${token}'
   location: location
   tags: tags
   kind: flex ? 'functionapp' : 'elastic'
-  sku: flex ? { name: 'FC1', tier: 'FlexConsumption' } : { name: premiumSku, tier: 'ElasticPremium' }
+  sku: flex ? { name: 'FC1', tier: 'FlexConsumption' } : { name: premiumSku, tier: 'ElasticPremium', capacity: floor }
   properties: {
     reserved: true // Linux
     zoneRedundant: zoneRedundant
@@ -108,7 +109,7 @@ var premiumConfig = {
   http20Enabled: true
   remoteDebuggingEnabled: false
   scmMinTlsVersion: '1.2'
-  minimumElasticInstanceCount: max(alwaysReadyInstances, 1)
+  minimumElasticInstanceCount: floor
 }
 
 resource site 'Microsoft.Web/sites@2025-03-01' = {
@@ -122,13 +123,12 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   }
   properties: {
     serverFarmId: plan.id
-    reserved: true
     httpsOnly: true
     publicNetworkAccess: 'Enabled' // for Front Door and for deployments; siteConfig says who comes through
     clientAffinityEnabled: false
     keyVaultReferenceIdentity: identityId
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
-    outboundVnetRouting: flex || empty(subnetId) ? null : { applicationTraffic: true, contentShareTraffic: true }
+    outboundVnetRouting: flex || empty(subnetId) ? null : { applicationTraffic: true }
     functionAppConfig: flex
       ? {
           deployment: {
