@@ -1,0 +1,472 @@
+targetScope = 'subscription'
+
+metadata name = 'Chatkeep'
+metadata description = 'A Function App that keeps chat conversations in Redis, behind Front Door, without a secret anywhere.'
+
+// What every deployment says
+
+@minLength(1)
+@maxLength(30)
+@description('Name of the environment, such as chatkeep-test; it is part of the name of the resource group.')
+param environmentName string
+
+@metadata({ azd: { type: 'location' } })
+@description('Azure region of everything that has one.')
+param location string
+
+@description('Tags of every resource, beside azd-env-name.')
+param tags object = {}
+
+// Who may call
+
+@minLength(36)
+@description('Client ids of the API\'s app registration (scripts/register-api.sh makes one), separated by commas: the audience of accepted tokens.')
+param authAudience string
+
+@description('Entra tenant whose users may call; empty for the tenant of the subscription. Not used with authIssuer.')
+param authTenantId string = ''
+
+@description('Issuer of accepted tokens, for several tenants (with {tenantid} in it), a sovereign cloud or External ID; empty for the one tenant.')
+param authIssuer string = ''
+
+@description('Address of the issuer\'s keys, with authIssuer; empty otherwise.')
+param authJwksUrl string = ''
+
+@description('Tenants whose users may call, separated by commas; required when authIssuer holds {tenantid}.')
+param allowedTenantIds string = ''
+
+@description('Client ids of the apps that may call for their users, separated by commas; empty for every app.')
+param allowedClientIds string = ''
+
+@description('Scope that a token must have.')
+param authRequiredScope string = 'access_as_user'
+
+@description('Web origins whose pages may call the API, separated by commas, such as https://chat.example.com. The platform answers for CORS, never the handler; * is not taken.')
+param corsOrigins string = ''
+
+// The handler
+
+@sealed()
+type handlerSettings = {
+  REDIS_TTL: string?
+  REDIS_TIMEOUT: string?
+  REDIS_DIAL_TIMEOUT: string?
+  REDIS_POOL_TIMEOUT: string?
+  REDIS_COMMAND_TIMEOUT: string?
+  REDIS_POOL_SIZE: string?
+  REDIS_WAIT_REPLICAS: string?
+  AGENT_TIMEOUT: string?
+  AGENT_CONTEXT_MESSAGES: string?
+  TURN_WAIT: string?
+  TURN_LEASE: string?
+  MAX_MESSAGES_PER_CONVERSATION: string?
+  MAX_CONVERSATIONS_PER_USER: string?
+  IDEMPOTENCY_TTL: string?
+  SHUTDOWN_GRACE: string?
+}
+
+@description('Settings of the handler to change from their defaults, such as { "REDIS_TTL": "86400" }; the README says what each does.')
+param settings handlerSettings = {}
+
+@description('Who answers: none is the built-in echo. openai and copilotstudio are for handlers that have these agents: a handler that has not refuses to start and names AGENT, so look at the README of the release that you deploy.')
+param agent 'none' | 'openai' | 'copilotstudio' = 'none'
+
+@description('Address of the agent: the base URL of an OpenAI-compatible API, or the connection string of a Copilot Studio agent.')
+param agentEndpoint string = ''
+
+@description('Model or deployment that answers, for openai.')
+param agentModel string = ''
+
+@description('Resource id of an existing Azure OpenAI account in this tenant, whose models the app\'s identity may then ask; empty for none.')
+param openaiAccountId string = ''
+
+// Where it runs
+
+@description('flex (Flex Consumption) scales from zero and is what azd up deploys. premium (Elastic Premium) is for those who need slots or a fixed floor, and is deployed by scripts/deploy.sh.')
+param hosting 'flex' | 'premium' = 'flex'
+
+@allowed([512, 2048, 4096])
+@description('Memory of a Flex Consumption instance, in MB.')
+param instanceMemoryMB int = 2048
+
+@minValue(1)
+@maxValue(1000)
+@description('Most instances at a time: Flex Consumption takes 40 to 1000, Elastic Premium at most 20. Times the pool of 20 connections each, it must stay below what the Redis SKU allows.')
+param maximumInstanceCount int = 100
+
+@minValue(1)
+@maxValue(1000)
+@description('Requests that a Flex Consumption instance takes at a time before another is started. A request mostly waits for Redis or the agent, so one instance takes many.')
+param perInstanceConcurrency int = 200
+
+@minValue(0)
+@maxValue(20)
+@description('Instances that never stop, so that nobody waits for a start; they are billed around the clock.')
+param alwaysReadyInstances int = 0
+
+@allowed(['EP1', 'EP2', 'EP3'])
+@description('Size of an Elastic Premium instance.')
+param premiumSku string = 'EP1'
+
+@description('Whether instances and the storage account are spread over three zones, where the region has them.')
+param zoneRedundant bool = false
+
+// Redis
+
+@description('managed creates an Azure Managed Redis. cache creates an Azure Cache for Redis, which Azure refuses to tenants that had none before 2026-04-01 ("Azure Cache for Redis is retiring, create Azure Managed Redis instance instead") and retires on 2028-09-30. existing takes redisResourceId.')
+param redisKind 'managed' | 'cache' | 'existing' = 'managed'
+
+@description('SKU of Azure Managed Redis: Balanced_B0 (0.5 GB) upwards; Balanced, MemoryOptimized, ComputeOptimized, FlashOptimized. Not every region has every SKU.')
+param redisSku string = 'Balanced_B0'
+
+@description('Whether Azure Managed Redis keeps a replica; once Enabled it cannot be disabled. Without one, a failing node loses what is not yet on disk.')
+param redisHighAvailability 'Enabled' | 'Disabled' = 'Enabled'
+
+@description('How clients see Azure Managed Redis. NoCluster goes up to 25 GB and alone can be changed in place later; OSSCluster is for more; EnterpriseCluster hides its nodes behind one address.')
+param redisClusteringPolicy 'NoCluster' | 'OSSCluster' | 'EnterpriseCluster' = 'NoCluster'
+
+@description('What Azure Managed Redis writes to disk: aof every second, rdb every hour, or none.')
+param redisPersistence 'aof' | 'rdb' | 'none' = 'aof'
+
+@description('Tier and size of Azure Cache for Redis, such as Standard_C1 or Premium_P1.')
+param redisCacheSku string = 'Standard_C1'
+
+@description('Resource id of an existing Azure Managed Redis or Azure Cache for Redis with Entra authentication on and eviction off. The app\'s identity is let in; nothing else of it is changed.')
+param redisResourceId string = ''
+
+// Front Door
+
+@description('Premium adds managed firewall rules and Private Link.')
+param frontDoorSku 'Standard_AzureFrontDoor' | 'Premium_AzureFrontDoor' = 'Standard_AzureFrontDoor'
+
+@description('Whether Premium Front Door reaches the app through Private Link. The connection must be approved after the deployment: scripts/deploy.sh does, docs/deploy.md says how.')
+param frontDoorPrivateLink bool = false
+
+@minValue(16)
+@maxValue(240)
+@description('Seconds that Front Door waits for the app, for the first byte and between bytes. An answer may take 230 seconds, the platform\'s limit.')
+param originTimeoutSeconds int = 240
+
+@minValue(5)
+@maxValue(255)
+@description('Seconds between health probes of one Front Door location. There are many locations, and each probe is a request that is billed.')
+param probeSeconds int = 240
+
+@minValue(1)
+@description('Requests of one client address in a minute above which the firewall refuses it. People behind one company address share it.')
+param rateLimitPerMinute int = 600
+
+@description('Whether the managed firewall rules leave the field text unread, if they take what people write for an attack; Premium only.')
+param firewallIgnoresText bool = false
+
+@description('Name of a custom domain of the Front Door profile, made with az afd custom-domain create; empty for none.')
+param customDomainName string = ''
+
+// Network
+
+@description('Whether Redis and storage are reached through private endpoints in a virtual network only.')
+param vnetEnabled bool = false
+
+// Watching
+
+@description('Who gets an email when an alert fires; empty for nobody.')
+param alertEmail string = ''
+
+@minValue(10)
+@description('Milliseconds that 95 of 100 requests must stay below, other than those that wait for an agent, before an alert fires.')
+param latencyAlertMilliseconds int = 500
+
+@minValue(30)
+@maxValue(730)
+@description('Days that logs are kept.')
+param logRetentionDays int = 30
+
+@minValue(-1)
+@description('Gigabytes of logs a day after which no more are taken; -1 is no limit.')
+param logDailyQuotaGb int = -1
+
+// Combinations that could not work are refused before anything is deployed.
+var origins = contains(corsOrigins, '*')
+  ? fail('corsOrigins: name each origin; * is not taken')
+  : filter(map(split(corsOrigins, ','), origin => trim(origin)), origin => !empty(origin))
+var tenants = contains(authIssuer, '{tenantid}') && empty(allowedTenantIds)
+  ? fail('allowedTenantIds: name the tenants whose users may call, for authIssuer holds {tenantid}')
+  : allowedTenantIds
+var privateLink = frontDoorPrivateLink && frontDoorSku == 'Standard_AzureFrontDoor'
+  ? fail('frontDoorPrivateLink: needs frontDoorSku Premium_AzureFrontDoor')
+  : frontDoorPrivateLink
+var instances = hosting == 'flex' && maximumInstanceCount < 40
+  ? fail('maximumInstanceCount: Flex Consumption takes 40 to 1000')
+  : maximumInstanceCount
+var existingRedisId = redisKind == 'existing' && !contains(toLower(redisResourceId), '/microsoft.cache/redis')
+  ? fail('redisResourceId: must be the id of a Microsoft.Cache/redisEnterprise or Microsoft.Cache/redis, for redisKind is existing')
+  : redisResourceId
+var agentSettings = agent == 'none'
+  ? {}
+  : empty(agentEndpoint)
+      ? fail('agentEndpoint: must be given with an agent')
+      : { AGENT_ENDPOINT: agentEndpoint, AGENT_MODEL: agentModel }
+
+var token = toLower(uniqueString(subscription().id, environmentName, location))
+var allTags = union(tags, { 'azd-env-name': environmentName })
+var existingRedis = redisKind == 'existing'
+var managed = redisKind == 'managed' || existingRedis && contains(toLower(existingRedisId), '/microsoft.cache/redisenterprise/')
+var groupName = 'rg-${environmentName}'
+
+// Of the two ids of resources that are there already: /subscriptions/<2>/resourceGroups/<4>/providers/…/<name>
+var redisSubscription = existingRedis ? split(existingRedisId, '/')[2] : subscription().subscriptionId
+var redisGroup = existingRedis ? split(existingRedisId, '/')[4] : groupName
+var askOpenai = agent == 'openai' && !empty(openaiAccountId)
+var openaiSubscription = askOpenai ? split(openaiAccountId, '/')[2] : subscription().subscriptionId
+var openaiGroup = askOpenai ? split(openaiAccountId, '/')[4] : groupName
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: groupName
+  location: location
+  tags: allTags
+}
+
+module identity 'modules/identity.bicep' = {
+  scope: group
+  params: { name: 'id-${token}', location: location, tags: allTags }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    retentionInDays: logRetentionDays
+    dailyQuotaGb: logDailyQuotaGb
+    alertEmail: alertEmail
+    principalId: identity.outputs.principalId
+  }
+}
+
+module network 'modules/network.bicep' = if (vnetEnabled) {
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    delegation: hosting == 'flex' ? 'Microsoft.App/environments' : 'Microsoft.Web/serverFarms'
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module storage 'modules/storage.bicep' = {
+  scope: group
+  params: {
+    name: 'st${token}'
+    location: location
+    tags: allTags
+    zoneRedundant: zoneRedundant
+    private: vnetEnabled
+    principalId: identity.outputs.principalId
+    uploaderId: hosting == 'premium' ? deployer().objectId : ''
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module storageEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
+  scope: group
+  params: {
+    name: 'pep-blob-${token}'
+    location: location
+    tags: allTags
+    targetId: storage.outputs.id
+    groupId: 'blob'
+    zoneName: 'privatelink.blob.${environment().suffixes.storage}'
+    networkId: network!.outputs.id
+    subnetId: network!.outputs.endpointSubnetId
+  }
+}
+
+module redisManaged 'modules/redis-managed.bicep' = if (redisKind == 'managed') {
+  scope: group
+  params: {
+    name: 'amr-${token}'
+    location: location
+    tags: allTags
+    skuName: redisSku
+    highAvailability: redisHighAvailability
+    clusteringPolicy: redisClusteringPolicy
+    persistence: redisPersistence
+    private: vnetEnabled
+    principalId: identity.outputs.principalId
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module redisCache 'modules/redis-cache.bicep' = if (redisKind == 'cache') {
+  scope: group
+  params: {
+    name: 'redis-${token}'
+    location: location
+    tags: allTags
+    skuName: redisCacheSku
+    private: vnetEnabled
+    principalId: identity.outputs.principalId
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module redisExisting 'modules/redis-existing.bicep' = if (existingRedis) {
+  scope: resourceGroup(redisSubscription, redisGroup)
+  params: {
+    name: last(split(existingRedisId, '/'))
+    managed: managed
+    principalId: identity.outputs.principalId
+  }
+}
+
+var redisId = existingRedis ? existingRedisId : managed ? redisManaged!.outputs.id : redisCache!.outputs.id
+var redisHost = existingRedis ? redisExisting!.outputs.host : managed ? redisManaged!.outputs.host : redisCache!.outputs.host
+var redisPort = existingRedis ? redisExisting!.outputs.port : managed ? redisManaged!.outputs.port : redisCache!.outputs.port
+var redisCluster = existingRedis ? redisExisting!.outputs.cluster : managed ? redisManaged!.outputs.cluster : false
+
+module redisEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
+  scope: group
+  params: {
+    name: 'pep-redis-${token}'
+    location: location
+    tags: allTags
+    targetId: redisId
+    groupId: managed ? 'redisEnterprise' : 'redisCache'
+    zoneName: managed ? 'privatelink.redis.azure.net' : 'privatelink.redis.cache.windows.net'
+    networkId: network!.outputs.id
+    subnetId: network!.outputs.endpointSubnetId
+  }
+}
+
+module frontDoorProfile 'modules/front-door-profile.bicep' = {
+  scope: group
+  params: {
+    name: 'cdnp-${token}'
+    tags: allTags
+    skuName: frontDoorSku
+    originTimeoutSeconds: originTimeoutSeconds
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module agentAccess 'modules/agent-access.bicep' = if (askOpenai) {
+  scope: resourceGroup(openaiSubscription, openaiGroup)
+  params: { accountName: last(split(openaiAccountId, '/')), principalId: identity.outputs.principalId }
+}
+
+// What the deployment tells the handler; agentSettings and the parameter settings come on top, and the rest has its default.
+var deploymentSettings = {
+  AUTH_TENANT_ID: !empty(authIssuer) ? '' : empty(authTenantId) ? tenant().tenantId : authTenantId
+  AUTH_ISSUER: authIssuer
+  AUTH_AUDIENCE: authAudience
+  AUTH_JWKS_URL: authJwksUrl
+  ALLOWED_TENANT_IDS: tenants
+  ALLOWED_CLIENT_IDS: allowedClientIds
+  AUTH_REQUIRED_SCOPE: authRequiredScope
+  FRONT_DOOR_ID: frontDoorProfile.outputs.frontDoorId
+  REDIS_HOSTNAME: redisHost
+  REDIS_PORT: string(redisPort)
+  REDIS_CLUSTER: redisCluster ? 'true' : 'false'
+  REDIS_AUTH: 'entra'
+  REDIS_USERNAME: identity.outputs.principalId
+  AZURE_CLIENT_ID: identity.outputs.clientId
+  AGENT: agent == 'none' ? 'echo' : agent
+}
+
+module functionApp 'modules/function-app.bicep' = {
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    hosting: hosting
+    premiumSku: premiumSku
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: instances
+    perInstanceConcurrency: perInstanceConcurrency
+    alwaysReadyInstances: alwaysReadyInstances
+    zoneRedundant: zoneRedundant
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    storageAccountName: storage.outputs.name
+    packageContainerUrl: storage.outputs.containerUrl
+    connectionString: monitoring.outputs.connectionString
+    settings: union(deploymentSettings, agentSettings, settings)
+    allowedOrigins: origins
+    frontDoorId: frontDoorProfile.outputs.frontDoorId
+    frontDoorPrivateLink: privateLink
+    subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
+    workspaceId: monitoring.outputs.workspaceId
+  }
+  dependsOn: [storageEndpoint, redisEndpoint]
+}
+
+module frontDoorRoutes 'modules/front-door-routes.bicep' = {
+  scope: group
+  params: {
+    profileName: frontDoorProfile.outputs.name
+    skuName: frontDoorSku
+    token: token
+    tags: allTags
+    originHost: functionApp.outputs.host
+    originId: functionApp.outputs.id
+    originLocation: location
+    privateLink: privateLink
+    customDomainName: customDomainName
+    probeSeconds: probeSeconds
+    rateLimitPerMinute: rateLimitPerMinute
+    firewallIgnoresText: firewallIgnoresText
+  }
+}
+
+module alerts 'modules/alerts.bicep' = {
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    actionGroupId: monitoring.outputs.actionGroupId
+    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    frontDoorId: frontDoorProfile.outputs.id
+    redisId: redisId
+    url: 'https://${frontDoorRoutes.outputs.host}'
+    latencyMilliseconds: latencyAlertMilliseconds
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  scope: group
+  params: {
+    location: location
+    tags: allTags
+    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    redisId: redisId
+    redisType: managed ? 'microsoft.cache/redisenterprise' : 'microsoft.cache/redis'
+  }
+}
+
+@description('Public address of the API.')
+output API_URL string = 'https://${frontDoorRoutes.outputs.host}'
+
+@description('The Function App\'s own address, which refuses everybody but our Front Door.')
+output ORIGIN_URL string = 'https://${functionApp.outputs.host}'
+
+@description('Name of the resource group.')
+output AZURE_RESOURCE_GROUP string = group.name
+
+@description('Name of the Function App.')
+output FUNCTION_APP_NAME string = functionApp.outputs.name
+
+@description('Name of the Front Door profile.')
+output FRONT_DOOR_NAME string = frontDoorProfile.outputs.name
+
+@description('Address of the container that holds the deployed package.')
+output PACKAGE_CONTAINER_URL string = storage.outputs.containerUrl
+
+@description('Host name of Redis.')
+output REDIS_HOST string = redisHost
+
+@description('Resource id of the workbook.')
+output WORKBOOK_ID string = workbook.outputs.id
