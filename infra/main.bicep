@@ -32,7 +32,7 @@ param authIssuer string = ''
 @description('Address of the issuer\'s keys, with authIssuer; empty otherwise.')
 param authJwksUrl string = ''
 
-@description('Tenants whose users may call, separated by commas; required when authIssuer holds {tenantid}.')
+@description('Tenants whose users may call, separated by commas: required when authIssuer holds {tenantid}.')
 param allowedTenantIds string = ''
 
 @description('Client ids of the apps that may call for their users, separated by commas; empty for every app.')
@@ -63,6 +63,7 @@ type handlerSettings = {
   MAX_CONVERSATIONS_PER_USER: string?
   IDEMPOTENCY_TTL: string?
   SHUTDOWN_GRACE: string?
+  LOG_LEVEL: string?
 }
 
 @description('Settings of the handler to change from their defaults, such as { "REDIS_TTL": "86400" }; the README says what each does.')
@@ -189,8 +190,12 @@ param logDailyQuotaGb int = -1
 var origins = contains(corsOrigins, '*')
   ? fail('corsOrigins: name each origin; * is not taken')
   : filter(map(split(corsOrigins, ','), origin => trim(origin)), origin => !empty(origin))
-var tenants = contains(authIssuer, '{tenantid}') && empty(allowedTenantIds)
-  ? fail('allowedTenantIds: name the tenants whose users may call, for authIssuer holds {tenantid}')
+var keysUrl = empty(authIssuer) != empty(authJwksUrl)
+  ? fail('authIssuer and authJwksUrl: give both, or neither for the one tenant')
+  : authJwksUrl
+var manyTenants = contains(authIssuer, '{tenantid}')
+var tenants = manyTenants && empty(allowedTenantIds) || empty(authIssuer) && !empty(allowedTenantIds)
+  ? fail('allowedTenantIds: required when authIssuer holds {tenantid}, and not taken without authIssuer')
   : allowedTenantIds
 var privateLink = frontDoorPrivateLink && frontDoorSku == 'Standard_AzureFrontDoor'
   ? fail('frontDoorPrivateLink: needs frontDoorSku Premium_AzureFrontDoor')
@@ -210,7 +215,8 @@ var agentSettings = agent == 'none'
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 var existingRedis = redisKind == 'existing'
-var managed = redisKind == 'managed' || existingRedis && contains(toLower(existingRedisId), '/microsoft.cache/redisenterprise/')
+var existingManaged = contains(toLower(existingRedisId), '/microsoft.cache/redisenterprise/')
+var managed = existingRedis ? existingManaged : redisKind == 'managed'
 var groupName = 'rg-${environmentName}'
 
 // Of the two ids of resources that are there already: /subscriptions/<2>/resourceGroups/<4>/providers/…/<name>
@@ -322,8 +328,12 @@ module redisExisting 'modules/redis-existing.bicep' = if (existingRedis) {
 }
 
 var redisId = existingRedis ? existingRedisId : managed ? redisManaged!.outputs.id : redisCache!.outputs.id
-var redisHost = existingRedis ? redisExisting!.outputs.host : managed ? redisManaged!.outputs.host : redisCache!.outputs.host
-var redisPort = existingRedis ? redisExisting!.outputs.port : managed ? redisManaged!.outputs.port : redisCache!.outputs.port
+var redisHost = existingRedis
+  ? redisExisting!.outputs.host
+  : managed ? redisManaged!.outputs.host : redisCache!.outputs.host
+var redisPort = existingRedis
+  ? redisExisting!.outputs.port
+  : managed ? redisManaged!.outputs.port : redisCache!.outputs.port
 var redisCluster = existingRedis ? redisExisting!.outputs.cluster : managed ? redisManaged!.outputs.cluster : false
 
 module redisEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
@@ -358,10 +368,10 @@ module agentAccess 'modules/agent-access.bicep' = if (askOpenai) {
 
 // What the deployment tells the handler; agentSettings and the parameter settings come on top, and the rest has its default.
 var deploymentSettings = {
-  AUTH_TENANT_ID: !empty(authIssuer) ? '' : empty(authTenantId) ? tenant().tenantId : authTenantId
+  AUTH_TENANT_ID: empty(authIssuer) ? toLower(empty(authTenantId) ? tenant().tenantId : authTenantId) : ''
   AUTH_ISSUER: authIssuer
   AUTH_AUDIENCE: authAudience
-  AUTH_JWKS_URL: authJwksUrl
+  AUTH_JWKS_URL: keysUrl
   ALLOWED_TENANT_IDS: tenants
   ALLOWED_CLIENT_IDS: allowedClientIds
   AUTH_REQUIRED_SCOPE: authRequiredScope

@@ -165,7 +165,9 @@ resource firewall 'Microsoft.Network/FrontDoorWebApplicationFirewallPolicies@202
       // A matched rule would otherwise copy what people write into the log.
       logScrubbing: {
         state: 'Enabled'
-        scrubbingRules: [{ matchVariable: 'RequestBodyJsonArgNames', selectorMatchOperator: 'EqualsAny', state: 'Enabled' }]
+        scrubbingRules: [
+          { matchVariable: 'RequestBodyJsonArgNames', selectorMatchOperator: 'EqualsAny', state: 'Enabled' }
+        ]
       }
     }
     customRules: {

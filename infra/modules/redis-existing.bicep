@@ -47,4 +47,6 @@ output host string = managed ? cluster!.properties.hostName : cache!.properties.
 output port int = managed ? cluster::database!.properties.port : cache!.properties.sslPort
 
 @description('Whether clients must speak the protocol of a Redis cluster.')
-output cluster bool = managed ? cluster::database!.properties.clusteringPolicy == 'OSSCluster' : (cache!.properties.?shardCount ?? 0) > 0
+output cluster bool = managed
+  ? cluster::database!.properties.clusteringPolicy == 'OSSCluster'
+  : (cache!.properties.?shardCount ?? 0) > 0

@@ -52,7 +52,9 @@ resource cluster 'Microsoft.Cache/redisEnterprise@2025-07-01' = {
       accessKeysAuthentication: 'Disabled'
       persistence: persistence == 'aof'
         ? { aofEnabled: true, aofFrequency: '1s', rdbEnabled: false }
-        : persistence == 'rdb' ? { aofEnabled: false, rdbEnabled: true, rdbFrequency: '1h' } : { aofEnabled: false, rdbEnabled: false }
+        : persistence == 'rdb'
+            ? { aofEnabled: false, rdbEnabled: true, rdbFrequency: '1h' }
+            : { aofEnabled: false, rdbEnabled: false }
     }
 
     resource access 'accessPolicyAssignments' = {

@@ -1,0 +1,223 @@
+// What the Bicep files must agree with: the parameters file, the handler's settings, the functions' routes, azure.yaml.
+
+import { Unknown, at, outcomes } from './bicep.mjs'
+import { misfit } from './names.mjs'
+
+const placeholder = /^\$\{([A-Z][A-Z0-9_]*)(?:=(.*))?\}$/
+
+/**
+ * checkParameters compares main.parameters.json with main.bicep: the same parameters in the same order, each on a line of its own
+ * (scripts/deploy.sh reads lines), as one environment variable with the default of main.bicep.
+ */
+export function checkParameters(project) {
+  const findings = []
+  const report = message => findings.push({ where: 'infra/main.parameters.json', message })
+  let given
+  try {
+    given = JSON.parse(project.parametersText).parameters
+  } catch (error) {
+    report(error.message)
+    return findings
+  }
+  const lines = project.parametersText.split('\n').map(line => line.match(/^ {4}"(\w+)": \{ "value": (.+) \},?$/)?.[1]).filter(Boolean)
+  const declared = [...project.main.parameters.keys()]
+  if (lines.join() !== Object.keys(given).join()) {
+    report('each parameter must be on a line of its own')
+  }
+  for (const name of Object.keys(given).filter(name => !declared.includes(name))) {
+    report(`main.bicep has no parameter ${name}`)
+  }
+  for (const name of declared.filter(name => !(name in given))) {
+    report(`${name} is missing`)
+  }
+  for (const [name, { value }] of Object.entries(given)) {
+    const parameter = project.main.parameters.get(name)
+    if (parameter) {
+      checkParameter(parameter, value, message => report(`${name} ${message}`))
+    }
+  }
+  return findings
+}
+
+function checkParameter(parameter, value, report) {
+  if (typeof value !== 'string') {
+    if (misfit(parameter, value)) {
+      report(misfit(parameter, value))
+    }
+    return
+  }
+  const [, variable, fallback = ''] = value.match(placeholder) ?? []
+  const expected = variableOf(parameter.name)
+  if (variable !== expected) {
+    report(`must read the environment variable ${expected}`)
+  }
+  const [bicepDefault] = outcomes(parameter.value)
+  if (fallback !== String(bicepDefault ?? '')) {
+    report(`has the default '${fallback}', but main.bicep '${bicepDefault ?? ''}'`)
+  }
+  const typed = { int: Number(fallback), bool: fallback === 'true' }[parameter.type.kind] ?? fallback
+  if (!parameter.required && misfit(parameter, typed)) {
+    report(misfit(parameter, typed))
+  }
+}
+
+function variableOf(name) {
+  const ofAzd = { environmentName: 'AZURE_ENV_NAME', location: 'AZURE_LOCATION' }
+  return ofAzd[name] ?? `CHATKEEP_${name.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase()}`
+}
+
+// Names in handler/config.go that a deployment does not set.
+const notDeployed = {
+  FUNCTIONS_CUSTOMHANDLER_PORT: 'the Functions host sets it',
+  WEBSITE_INSTANCE_ID: 'the platform sets it',
+  WEBSITE_SITE_NAME: 'the platform sets it',
+  WEBSITE_HOSTNAME: 'the platform sets it',
+  CONTAINER_NAME: 'the platform sets it',
+  IDENTITY_ENDPOINT: 'the platform sets it',
+  IDENTITY_HEADER: 'the platform sets it',
+  STORE: 'a deployment keeps conversations in Redis',
+  REDIS_URL: 'it holds a password; a deployment uses REDIS_HOSTNAME and an identity',
+  REDIS_PASSWORD: 'a deployment uses an identity',
+  CORS_ORIGINS: 'under the host the platform answers for CORS',
+}
+
+// Names that only a handler with more agents than echo reads; main.bicep sets them only for such an agent.
+const ofOtherAgents = ['AGENT_ENDPOINT', 'AGENT_MODEL']
+
+// Names that handler/config.go need not read yet; main.bicep sets them only when asked to.
+const ahead = ['REDIS_WAIT_REPLICAS', 'IDEMPOTENCY_TTL']
+
+// settingsOf finds the variables that Go code names.
+function settingsOf(code) {
+  return new Set([...code.matchAll(/"([A-Z][A-Z0-9_]+)"/g)].map(match => match[1]))
+}
+
+/** checkSettings compares the settings that main.bicep knows with the names in handler/config.go, both ways. */
+export function checkSettings(project) {
+  const findings = []
+  const { variables, types } = project.main
+  const always = Object.keys(variables.get('deploymentSettings')?.value ?? {})
+  const withAgent = outcomes(variables.get('agentSettings')?.value)
+    .flatMap(settings => (settings instanceof Unknown ? [] : Object.keys(settings ?? {})))
+  const tunable = types.get('handlerSettings')?.properties ?? []
+  const deployed = [...always, ...withAgent, ...tunable]
+  const read = settingsOf(project.config)
+  const report = message => findings.push({ where: 'infra/main.bicep', message })
+  for (const name of read) {
+    if (!deployed.includes(name) && !(name in notDeployed)) {
+      report(`handler/config.go reads ${name}, which no deployment can set: add it to handlerSettings or deploymentSettings`)
+    }
+  }
+  for (const name of deployed) {
+    const optional = ofOtherAgents.includes(name) ? withAgent.includes(name) : ahead.includes(name) && tunable.includes(name)
+    if (!read.has(name) && !optional) {
+      report(`sets ${name}, which handler/config.go does not read`)
+    }
+  }
+  for (const name of always.filter(name => tunable.includes(name))) {
+    report(`${name} is set by the deployment, and must not be in handlerSettings as well`)
+  }
+  return findings
+}
+
+/** checkRoutes compares Front Door's routes and the health probes with functions/<name>/function.json, both ways. */
+export function checkRoutes(project) {
+  const findings = []
+  const report = message => findings.push({ where: 'infra/modules/front-door-routes.bicep', message })
+  const prefix = project.host.extensions?.http?.routePrefix ?? 'api'
+  const routes = project.functions.map(({ name, trigger }) => ({
+    name, methods: trigger.methods, path: `/${[prefix, trigger.route].filter(Boolean).join('/')}`,
+  }))
+  const patterns = project.resources.filter(resource => resource.type.endsWith('/afdEndpoints/routes'))
+    .flatMap(resource => resource.body.properties.patternsToMatch)
+  const matches = (pattern, path) => (pattern.endsWith('/*') ? path.startsWith(pattern.slice(0, -1)) : path === pattern)
+  for (const route of routes) {
+    if (!patterns.some(pattern => matches(pattern, route.path))) {
+      report(`no route leads to the function ${route.name} at ${route.path}`)
+    }
+  }
+  for (const pattern of patterns) {
+    if (!routes.some(route => matches(pattern, route.path))) {
+      report(`${pattern} leads to no function`)
+    }
+  }
+  const answers = (path, method) => routes.some(route => route.path === path.split('?')[0] && route.methods.includes(method))
+  const group = project.resources.find(resource => resource.type.endsWith('/originGroups'))
+  for (const probe of at(group?.body, 'properties.healthProbeSettings.probePath')) {
+    if (!answers(probe, 'head')) {
+      report(`no function answers the probe HEAD ${probe}`)
+    }
+  }
+  const site = project.resources.find(resource => resource.type === 'Microsoft.Web/sites')
+  for (const path of at(site?.body, 'properties.siteConfig.healthCheckPath')) {
+    if (!answers(String(path), 'get')) {
+      report(`no function answers the platform's health check GET ${path}`)
+    }
+  }
+  return findings
+}
+
+// What docs/deploy.md may name beside parameters, outputs and settings: the environment of scripts, and commands of Redis.
+const ofScripts = ['ALLOW_CLI', 'TOKEN', 'WAIT', 'DBSIZE', 'HGETALL', 'LLEN', 'PTTL', 'DUMP', 'RESTORE']
+
+/** checkManual compares the names in docs/deploy.md with what there is, and its capacity table with the bytes it was computed from. */
+export function checkManual(project) {
+  const findings = []
+  const report = message => findings.push({ where: 'docs/deploy.md', message })
+  const variables = [...project.main.parameters.keys()].map(variableOf)
+  const known = new Set([
+    ...variables, ...variables.map(name => name.replace('CHATKEEP_', '')), ...project.main.outputs.keys(),
+    ...settingsOf(project.config), ...project.main.types.get('handlerSettings')?.properties ?? [],
+  ])
+  const fences = /```[^]*?```/g
+  const inline = [...project.manual.replace(fences, '').matchAll(/`[^`]+`/g)].flatMap(([code]) => code.match(/\b[A-Z][A-Z0-9_]{2,}\b/g) ?? [])
+  const fenced = (project.manual.match(fences) ?? []).flatMap(code => code.match(/\b[A-Z]+_[A-Z0-9_]+\b/g) ?? [])
+  for (const name of new Set([...inline, ...fenced])) {
+    if (!known.has(name) && !ofScripts.includes(name)) {
+      report(`names ${name}, which is no parameter, output or setting`)
+    }
+  }
+  const number = text => Number(text.replaceAll(',', ''))
+  const bytes = what => number(project.manual.match(new RegExp(`^\\| ${what}.* \\| ([\\d,]+) \\|$`, 'm'))?.[1] ?? 'NaN')
+  const [conversation, message] = [bytes('conversation of 10 messages'), bytes('each message')]
+  const rows = [...project.manual.matchAll(/^\| `Balanced_\w+` \| ([\d.]+) GB \| ([\d,]+) \| ([\d,]+) \|/gm)]
+  for (const [, size, conversations, messages] of rows) {
+    for (const [stated, each] of [[conversations, conversation], [messages, message]]) {
+      const fits = Math.floor(size * 1e9 * 0.8 / each / 1000) * 1000 // 20 % is Azure's
+      if (number(stated) !== fits) {
+        report(`${size} GB: states ${stated}, but ${fits.toLocaleString('en-US')} fit at ${each} bytes`)
+      }
+    }
+  }
+  if (rows.length === 0) {
+    report('has no capacity table')
+  }
+  return findings
+}
+
+/** checkAzureYaml looks for what azd needs to deploy a custom handler, and for the tag by which it finds the app. */
+export function checkAzureYaml(project) {
+  const findings = []
+  const wanted = {
+    'the infra folder': /^ {2}path: infra$/m,
+    'the service api': /^ {2}api:$/m,
+    'host: function': /^ {4}host: function$/m,
+    'language: custom': /^ {4}language: custom\b/m,
+    'dist: ./dist': /^ {4}dist: \.\/dist\b/m,
+    'a prepackage hook for sh': /prepackage:\s+posix:\s+shell: sh\s+run: bash \.\/scripts\/package\.sh$/m,
+    'a prepackage hook for pwsh': /windows:\s+shell: pwsh\s+run: \|[^]*bash \.\/scripts\/package\.sh/m,
+  }
+  for (const [what, pattern] of Object.entries(wanted)) {
+    if (!pattern.test(project.azureYaml)) {
+      findings.push({ where: 'azure.yaml', message: `${what} is missing` })
+    }
+  }
+  if (!project.isExecutable('scripts/package.sh')) {
+    findings.push({ where: 'azure.yaml', message: 'scripts/package.sh cannot be run' })
+  }
+  const site = project.resources.find(resource => resource.type === 'Microsoft.Web/sites')
+  if (!at(site?.body, 'tags.azd-service-name').includes('api')) {
+    findings.push({ where: 'azure.yaml', message: 'no Function App has the tag azd-service-name: api' })
+  }
+  return findings
+}
