@@ -59,6 +59,8 @@ func readConfig(getenv func(string) string) (config, error) {
 			AgentTimeout: env.duration("AGENT_TIMEOUT", 200*time.Second, 10*time.Millisecond, longestRequest),
 			TurnWait:     env.duration("TURN_WAIT", 10*time.Second, 0, longestRequest),
 			TurnLease:    env.duration("TURN_LEASE", 30*time.Second, time.Second, time.Hour),
+
+			IdempotencyTTL: time.Duration(env.whole("IDEMPOTENCY_TTL", 86_400, 60, 31_536_000)) * time.Second,
 		},
 		grace: env.duration("SHUTDOWN_GRACE", 10*time.Second, 0, time.Hour),
 	}

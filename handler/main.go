@@ -98,6 +98,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	defer background.Wait()
 	defer cancel()
 	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
+	defer service.Close()
 
 	server := &http.Server{
 		Handler:                      api.New(service, verifier, about, cfg.edge, log),

@@ -76,7 +76,7 @@ func openOver(t *testing.T, conversations chat.Store, a chat.Agent, edge Edge, i
 	return s
 }
 
-var settings = chat.Settings{Context: 10, AgentTimeout: 100 * time.Millisecond, TurnWait: 50 * time.Millisecond, TurnLease: 30 * time.Second}
+var settings = chat.Settings{Context: 10, AgentTimeout: 100 * time.Millisecond, TurnWait: 50 * time.Millisecond, TurnLease: 30 * time.Second, IdempotencyTTL: time.Hour}
 
 // answer is a response with its body read.
 type answer struct {

@@ -64,6 +64,7 @@ var problems = []struct {
 	{chat.ErrClosed, problem{Status: 409, Code: "conversation_closed", Detail: "The conversation is not active. Start a new one."}},
 	{chat.ErrFull, problem{Status: 409, Code: "conversation_full", Detail: "The conversation has no room for another message. Start a new one."}},
 	{chat.ErrTooMany, problem{Status: 409, Code: "too_many_conversations", Detail: "You have as many conversations as are allowed. Use one of them, or wait until one expires."}},
+	{chat.ErrKeyReused, problem{Status: 422, Code: "idempotency_key_reused", Detail: "This Idempotency-Key or messageId belongs to another request. Give each request its own."}},
 	{chat.ErrAgentTimeout, problem{Status: 504, Code: "agent_timeout", Detail: "The agent took too long. If you sent a message, it is kept as failed; try again."}},
 	{chat.ErrTurnLost, problem{Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."}},
 	{chat.ErrAgentFailed, problem{Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. If you sent a message, it is kept as failed; try again."}},
@@ -82,7 +83,7 @@ func problemOf(err error) problem {
 	if _, ok := errors.AsType[*chat.BusyError](err); ok {
 		return problem{
 			Status: 409, Code: "turn_in_progress", retryAfter: "1",
-			Detail: "Another message of this conversation is still being answered. Your message was not stored; send it again.",
+			Detail: "An earlier request is still being answered. This one has stored nothing; send it again.",
 		}
 	}
 	for _, known := range problems {
@@ -106,7 +107,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if p.retryAfter != "" {
 		w.Header().Set("Retry-After", p.retryAfter)
 	}
-	if p.Status >= 500 {
+	_, replayed := errors.AsType[*chat.ReplayedError](err)
+	if replayed {
+		w.Header().Set(replayedHeader, "true")
+	}
+	if p.Status >= 500 && !replayed {
 		s.log.ErrorContext(r.Context(), "request failed",
 			"method", r.Method, "route", r.Pattern, "status", p.Status, "code", p.Code,
 			"requestId", p.RequestID, "traceId", traceID(r), "caller", s.callers.of(err), "err", err)

@@ -130,6 +130,14 @@ type object []byte
 
 var errObject = errors.New("not an object")
 
+// MarshalJSONTo writes the object as it stands.
+func (o object) MarshalJSONTo(e *jsontext.Encoder) error {
+	if o == nil {
+		return e.WriteToken(jsontext.Null)
+	}
+	return e.WriteValue(jsontext.Value(o))
+}
+
 // UnmarshalJSONFrom reads the object as it stands.
 func (o *object) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() != '{' {

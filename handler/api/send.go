@@ -9,6 +9,7 @@ import (
 
 type sendRequest struct {
 	ConversationID string  `json:"conversationId"`
+	MessageID      *string `json:"messageId"`
 	Text           *string `json:"text"`
 	Value          object  `json:"value"`
 }
@@ -25,9 +26,16 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, u auth.User) error
 	if err != nil {
 		return err
 	}
-	sent, err := s.chat.Send(r.Context(), ownerOf(u), req.ConversationID, chat.Said{Text: req.Text, Value: req.Value})
+	once, err := once(r, "send", req)
 	if err != nil {
 		return err
 	}
+	sent, err := s.chat.Send(r.Context(), ownerOf(u), req.ConversationID, chat.Said{
+		Once: once, MessageID: req.MessageID, Text: req.Text, Value: req.Value,
+	})
+	if err != nil {
+		return err
+	}
+	replayed(w, sent.Replayed)
 	return respond(w, http.StatusOK, sendResponse{req.ConversationID, messageOf(sent.Message), messagesOf(sent.Replies)})
 }

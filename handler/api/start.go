@@ -24,13 +24,18 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, u auth.User) erro
 	if err != nil {
 		return err
 	}
+	once, err := once(r, "start", req)
+	if err != nil {
+		return err
+	}
 	started, err := s.chat.Start(r.Context(), ownerOf(u), chat.Opening{
-		Title: req.Title, Metadata: req.Metadata, ObjectID: u.ObjectID,
+		Once: once, Title: req.Title, Metadata: req.Metadata, ObjectID: u.ObjectID,
 	})
 	if err != nil {
 		return err
 	}
 	id := started.Conversation.ID
+	replayed(w, started.Replayed)
 	w.Header().Set("Location", "/api/chat/conversations/"+id)
 	return respond(w, http.StatusCreated, startResponse{id, conversationOf(started.Conversation), messagesOf(started.Messages)})
 }

@@ -89,6 +89,13 @@ type Message struct {
 	CreatedAt time.Time // never before the message with the lower Seq
 }
 
+// Guard names a request, so that its repetition is recognised for as long as the name is kept.
+type Guard struct {
+	Name    string        // unique among the owner's requests
+	Request string        // a digest of all that is asked, and where; under the same name another one is ErrKeyReused
+	TTL     time.Duration // from when the request is begun, at most the time to live of a conversation
+}
+
 // Store keeps conversations. Every method is safe for concurrent use, does all of what it says or nothing, and reaches only
 // what belongs to owner. A conversation that is missing, has expired or belongs to someone else is one case: ErrNotFound.
 // Errors that mean "not now" wrap ErrUnavailable. What a method returns is the caller's own copy.
@@ -96,12 +103,20 @@ type Message struct {
 // The caller stamps the time; the store keeps it, and moves a stamp that lies before the conversation's last one up to that.
 // A turn whose lease has run out is dead: the next Begin or Get marks its message Failed, and its Finish is refused.
 type Store interface {
+	// Claim takes a guarded start under c.Token until c.Now + c.Lease. Repeated, it moves that end; a Lease of 0 gives the start up.
+	// When the start has been made, Claim returns its conversation as it was then, and true.
+	// ErrKeyReused: the guard names another request. *BusyError: another token holds the start.
+	Claim(ctx context.Context, owner Owner, c Claim) (made Conversation, isMade bool, err error)
+
 	// Start makes a conversation with its first messages and returns it.
-	// ErrTooMany: the owner has as many conversations as Limits allow.
+	// ErrTooMany: the owner has as many conversations as Limits allow. ErrTurnLost: s.Token does not hold s.Guard.
 	Start(ctx context.Context, owner Owner, s Start) (Conversation, error)
 
 	// Begin appends a user message as Pending, and takes the turn under b.Token until b.Now + b.Lease.
-	// ErrClosed: not active. ErrFull: no room for a question and an answer. *BusyError: another turn lives.
+	// When a guard knows the request, nothing is appended: the turn is returned as it ended, or, when it failed because the agent
+	// was NotAsked and nothing has followed, taken up again.
+	// ErrClosed: not active. ErrFull: no room for a question and an answer. ErrKeyReused: a guard names another request.
+	// *BusyError: another turn lives, or this one under another token.
 	Begin(ctx context.Context, owner Owner, id string, b Begin) (Turn, error)
 
 	// Renew moves the end of a live turn's lease. ErrTurnLost: the token does not hold a live turn.
@@ -135,30 +150,57 @@ type Start struct {
 	Conversation Conversation
 	Messages     []Message // the greeting; State, Seq and CreatedAt are set by the store
 	AgentRef     string    // opaque to everyone but the agent
+	Guard        *Guard    // nil: none; otherwise claimed under Token
+	Token        string
 	Now          time.Time
+}
+
+// Claim is the claim to a guarded start.
+type Claim struct {
+	Guard Guard
+	Token string // unguessable
+	Lease time.Duration
+	Now   time.Time
 }
 
 // Begin is a question and the claim to the turn in which it is answered.
 type Begin struct {
 	Message Message // State, Seq and CreatedAt are set by the store
-	Token   string  // unguessable; makes a repeated call with the same token harmless
+	Guards  []Guard // at least one, of which every execution of this call is recognised; two at most
+	Token   string  // unguessable
 	Context int     // how many earlier messages to return
 	Lease   time.Duration
 	Now     time.Time
 }
 
-// Turn is a turn that has begun.
+// Turn is a turn that has begun, or one of the same request that is over.
 type Turn struct {
 	Message    Message   // the stored user message
-	History    []Message // the last messages before it, oldest first
+	History    []Message // the last messages before it, oldest first; nil when Over
 	AgentRef   string
 	ExternalID string
+
+	Over    bool
+	Replies []Message // when Over
+	Failure Failure   // when Over with a Failed message
 }
+
+// Failure says why a turn failed. Empty: it was lost.
+type Failure string
+
+// The reasons that are kept.
+const (
+	NotAsked     Failure = "not asked" // the agent knows nothing of the question
+	AgentFailed  Failure = "agent failed"
+	AgentTimeout Failure = "agent timeout"
+)
 
 // Finish is the end of a turn.
 type Finish struct {
 	Token      string
+	Guards     []Guard   // those of its Begin
 	State      State     // Complete or Failed
+	Failure    Failure   // when Failed
 	Replies    []Message // State, Seq and CreatedAt are set by the store
 	AgentRef   string    // kept in place of the last one
 	ExternalID string    // kept in place of the last one

@@ -31,9 +31,9 @@ func invalid(checks ...[]FieldError) error {
 	return nil
 }
 
-func checkID(id string) []FieldError {
+func checkID(path, id string) []FieldError {
 	if !canonicalID.MatchString(id) {
-		return []FieldError{{"conversationId", "must be a UUID in lower case, such as 01890a5d-ac96-774b-bcce-b302099a8057"}}
+		return []FieldError{{path, "must be a UUID in lower case, such as 01890a5d-ac96-774b-bcce-b302099a8057"}}
 	}
 	return nil
 }
@@ -58,17 +58,20 @@ func (o Opening) check() []FieldError {
 }
 
 func (s Said) check() []FieldError {
+	var fields []FieldError
 	switch {
 	case s.Text == nil && s.Value == nil:
-		return []FieldError{{"text", "is missing: give text, or value"}}
+		fields = append(fields, FieldError{"text", "is missing: give text, or value"})
 	case s.Text == nil:
-		return nil
 	case *s.Text == "" || len(*s.Text) > maxTextBytes:
-		return []FieldError{{"text", fmt.Sprintf("must be 1 to %d bytes long", maxTextBytes)}}
+		fields = append(fields, FieldError{"text", fmt.Sprintf("must be 1 to %d bytes long", maxTextBytes)})
 	case !storable(*s.Text):
-		return []FieldError{{"text", "must be valid UTF-8 without NUL"}}
+		fields = append(fields, FieldError{"text", "must be valid UTF-8 without NUL"})
 	}
-	return nil
+	if s.MessageID != nil {
+		fields = append(fields, checkID("messageId", *s.MessageID)...)
+	}
+	return fields
 }
 
 func (s Said) text() string {

@@ -22,6 +22,9 @@ var (
 	// ErrTooMany means the owner has no room for another conversation.
 	ErrTooMany = errors.New("too many conversations")
 
+	// ErrKeyReused means that the name of a request was given to another one before.
+	ErrKeyReused = errors.New("the idempotency key belongs to another request")
+
 	// ErrTurnLost means that the turn's lease ran out before it was finished; its message is kept as Failed.
 	ErrTurnLost = errors.New("the turn was lost")
 
@@ -44,6 +47,12 @@ type BusyError struct{ Left time.Duration }
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another turn is in progress for at most %v", e.Left)
 }
+
+// ReplayedError is the error that an earlier execution of the same request ended with.
+type ReplayedError struct{ Err error }
+
+func (e *ReplayedError) Error() string { return "repeated request: " + e.Err.Error() }
+func (e *ReplayedError) Unwrap() error { return e.Err }
 
 // InvalidError means that a request cannot be meant. Its text is made to be shown to the caller.
 type InvalidError struct{ Fields []FieldError }

@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -10,28 +9,42 @@ import (
 
 // Settings are the times a Service keeps to.
 type Settings struct {
-	Context      int           // how many earlier messages an agent is given
-	AgentTimeout time.Duration // for one answer
-	TurnWait     time.Duration // how long a send waits for its turn
-	TurnLease    time.Duration // how long a turn lives without being renewed; renewed at a third of it
+	Context        int           // how many earlier messages an agent is given
+	AgentTimeout   time.Duration // for one answer
+	TurnWait       time.Duration // how long a send waits for its turn
+	TurnLease      time.Duration // how long a turn lives without being renewed; renewed at a third of it
+	IdempotencyTTL time.Duration // how long a caller's name for a request is kept
 }
 
-// Service is what can be done with conversations. It is safe for concurrent use.
+// Service is what can be done with conversations. It is safe for concurrent use, and is closed after its last call.
 type Service struct {
 	store    Store
 	agent    Agent
 	settings Settings
 	log      *slog.Logger
 	lanes    lanes
+	loose    looseEnds
 }
 
 // NewService returns a Service over a store and an agent.
 func NewService(store Store, agent Agent, settings Settings, log *slog.Logger) *Service {
-	return &Service{store: store, agent: agent, settings: settings, log: log}
+	return &Service{store: store, agent: agent, settings: settings, log: log, loose: newLooseEnds()}
+}
+
+// Close stops what goes on after its call has been answered, and waits until it has stopped.
+func (s *Service) Close() {
+	s.loose.close()
+}
+
+// Once is how a caller repeats a request without having it done twice.
+type Once struct {
+	Key     string // the caller's name for the request; empty: none
+	Request string // a digest of all that is asked
 }
 
 // Opening is what the owner gives for a new conversation; all of it may be empty.
 type Opening struct {
+	Once     Once
 	Title    string
 	Metadata map[string]string
 	ObjectID string
@@ -41,115 +54,159 @@ type Opening struct {
 type Started struct {
 	Conversation Conversation
 	Messages     []Message
+	Replayed     bool // an earlier request with the same key made it
 }
 
 // Start opens a conversation with the agent and stores it. When the agent fails, nothing is stored.
+//
+// A request with a key is done once: repeated within Settings.IdempotencyTTL it returns what the first one returned, as long as
+// that conversation lives. While the first one runs, it waits up to Settings.TurnWait, then gets a *BusyError.
 func (s *Service) Start(ctx context.Context, owner Owner, o Opening) (Started, error) {
 	if err := invalid(o.check()); err != nil {
 		return Started{}, err
 	}
-	// From here on a caller that hangs up changes nothing: what was begun is stored.
-	ctx = context.WithoutCancel(ctx)
-	id := newID()
-	reply, err := s.open(ctx, owner, id)
+	if o.Once.Key == "" {
+		// From here on a caller that hangs up changes nothing: what was begun is stored.
+		started, err := s.start(context.WithoutCancel(ctx), owner, o, Claim{})
+		return started, wrap("start", err)
+	}
+	claim := Claim{Guard: s.keyGuard(o.Once), Token: newID(), Lease: s.settings.TurnLease}
+	made, isMade, err := s.claim(ctx, owner, claim)
 	if err != nil {
-		return Started{}, fmt.Errorf("start: %w", err)
+		return Started{}, wrap("start", err)
+	}
+	if isMade {
+		started, err := s.started(ctx, owner, made)
+		return started, wrap("start", err)
+	}
+	started, err := s.start(context.WithoutCancel(ctx), owner, o, claim)
+	if err != nil {
+		s.giveUp(owner, claim)
+	}
+	return started, wrap("start", err)
+}
+
+// start opens a conversation under a claim, or under none.
+func (s *Service) start(ctx context.Context, owner Owner, o Opening, claim Claim) (Started, error) {
+	id := newID()
+	reply, err := s.open(ctx, owner, id, claim)
+	if err != nil {
+		return Started{}, err
 	}
 	now := timestamp()
 	greeting := fromAgent(reply.Messages, "")
-	conversation, err := s.store.Start(ctx, owner, Start{
+	begun := Start{
 		Conversation: Conversation{
 			ID: id, ObjectID: o.ObjectID, ExternalID: reply.ExternalID, Title: o.Title, Metadata: o.Metadata,
 		},
 		Messages: greeting,
 		AgentRef: reply.AgentRef,
 		Now:      now,
-	})
+	}
+	if claim.Token != "" {
+		begun.Guard, begun.Token = &claim.Guard, claim.Token
+	}
+	conversation, err := s.store.Start(ctx, owner, begun)
 	if err != nil {
-		return Started{}, fmt.Errorf("start: %w", err)
+		return Started{}, err
 	}
 	place(greeting, 1, now)
 	return Started{Conversation: conversation, Messages: greeting}, nil
 }
 
+// started returns a conversation as it was when it was made.
+func (s *Service) started(ctx context.Context, owner Owner, made Conversation) (Started, error) {
+	greeting := []Message{}
+	if n := made.MessageCount; n > 0 {
+		var err error
+		_, greeting, err = s.store.Get(ctx, owner, made.ID, Page{Before: n + 1, Limit: int(n), Now: timestamp()})
+		if err != nil {
+			return Started{}, err
+		}
+	}
+	return Started{Conversation: made, Messages: greeting, Replayed: true}, nil
+}
+
 // Said is what the owner says: text, or the data of a submitted card, or both.
 type Said struct {
-	Text  *string
-	Value []byte // a JSON object, or nil
+	Once      Once
+	MessageID *string // the message's id, and a name for the request like Once.Key
+	Text      *string
+	Value     []byte // a JSON object, or nil
 }
 
 // Sent is a finished turn.
 type Sent struct {
-	Message Message // the owner's, as stored
-	Replies []Message
+	Message  Message // the owner's, as stored
+	Replies  []Message
+	Replayed bool // an earlier request with the same key or message id made it
 }
 
 // Send stores what the owner says, has the agent answer it, and stores the answer.
 //
 // Sends to one conversation take turns: the next waits up to Settings.TurnWait, then gets a *BusyError, with nothing stored.
 // A turn that has begun goes on when ctx ends. When it fails, the message is kept as Failed.
+//
+// A request with a key or a message id is done once: repeated within Settings.IdempotencyTTL it returns what the first one
+// returned, an error of its turn as a *ReplayedError. While the first one runs, it waits as for any other turn.
 func (s *Service) Send(ctx context.Context, owner Owner, id string, said Said) (Sent, error) {
-	if err := invalid(checkID(id), said.check()); err != nil {
+	if err := invalid(checkID("conversationId", id), said.check()); err != nil {
 		return Sent{}, err
 	}
 	patience, cancel := context.WithTimeoutCause(ctx, s.settings.TurnWait, &BusyError{Left: s.settings.TurnLease})
 	defer cancel()
 	leave, err := s.lanes.enter(patience, owner, id)
 	if err != nil {
-		return Sent{}, fmt.Errorf("send: %w", err)
+		return Sent{}, wrap("send", err)
 	}
 	defer leave()
+	question, guards := s.question(said)
 	token := newID()
 	turn, err := s.begin(patience, owner, id, Begin{
-		Message: Message{ID: newID(), Role: User, Kind: Text, Text: said.text(), Value: said.Value},
-		Token:   token,
-		Context: s.settings.Context,
-		Lease:   s.settings.TurnLease,
+		Message: question, Guards: guards, Token: token, Context: s.settings.Context, Lease: s.settings.TurnLease,
 	})
 	if err != nil {
-		return Sent{}, fmt.Errorf("send: %w", err)
+		return Sent{}, wrap("send", err)
+	}
+	if turn.Over {
+		sent, err := turn.outcome()
+		return sent, wrap("send", err)
 	}
 
 	ctx = context.WithoutCancel(ctx)
+	end := Finish{Token: token, Guards: guards}
 	reply, err := s.answer(ctx, owner, id, token, turn)
 	if err != nil {
-		s.abort(ctx, owner, id, token)
-		return Sent{}, fmt.Errorf("send: %w", err)
+		end.State, end.Failure = Failed, failureOf(err)
+		s.fail(ctx, owner, id, end)
+		return Sent{}, wrap("send", err)
 	}
-	replies := fromAgent(reply.Messages, turn.Message.ID)
-	at, err := s.store.Finish(ctx, owner, id, Finish{
-		Token: token, State: Complete, Replies: replies,
-		AgentRef: reply.AgentRef, ExternalID: reply.ExternalID, Now: timestamp(),
-	})
+	end.State, end.Replies = Complete, fromAgent(reply.Messages, turn.Message.ID)
+	end.AgentRef, end.ExternalID = reply.AgentRef, reply.ExternalID
+	at, err := s.finish(ctx, owner, id, end)
 	if err != nil {
-		return Sent{}, fmt.Errorf("send: %w", err)
+		return Sent{}, wrap("send", err)
 	}
 	turn.Message.State = Complete
-	place(replies, turn.Message.Seq+1, at)
-	return Sent{Message: turn.Message, Replies: replies}, nil
+	place(end.Replies, turn.Message.Seq+1, at)
+	return Sent{Message: turn.Message, Replies: end.Replies}, nil
 }
 
 // Get returns a conversation and a page of its messages.
 func (s *Service) Get(ctx context.Context, owner Owner, id string, p Page) (Conversation, []Message, error) {
-	if err := invalid(checkID(id)); err != nil {
+	if err := invalid(checkID("conversationId", id)); err != nil {
 		return Conversation{}, nil, err
 	}
 	p.Now = timestamp()
 	conversation, messages, err := s.store.Get(ctx, owner, id, p)
-	if err != nil {
-		return Conversation{}, nil, fmt.Errorf("get: %w", err)
-	}
-	return conversation, messages, nil
+	return conversation, messages, wrap("get", err)
 }
 
 // ListConversations returns a page of the owner's conversations and whether more follow.
 func (s *Service) ListConversations(ctx context.Context, owner Owner, l List) ([]Conversation, bool, error) {
 	l.Now = timestamp()
 	conversations, more, err := s.store.List(ctx, owner, l)
-	if err != nil {
-		return nil, false, fmt.Errorf("list conversations: %w", err)
-	}
-	return conversations, more, nil
+	return conversations, more, wrap("list conversations", err)
 }
 
 // Health returns nil when the store answers.
@@ -157,86 +214,30 @@ func (s *Service) Health(ctx context.Context) error {
 	return s.store.Ping(ctx)
 }
 
-// begin waits for the turns of other processes to end, until the patience does: then its cause is the error.
-func (s *Service) begin(patience context.Context, owner Owner, id string, b Begin) (Turn, error) {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		b.Now = timestamp()
-		turn, err := s.store.Begin(context.WithoutCancel(patience), owner, id, b)
-		busy, isBusy := errors.AsType[*BusyError](err)
-		if !isBusy {
-			return turn, err
-		}
-		select {
-		case <-time.After(min(pause, busy.Left)):
-		case <-patience.Done():
-			return Turn{}, context.Cause(patience)
-		}
-	}
-}
-
-func (s *Service) open(ctx context.Context, owner Owner, id string) (Reply, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.settings.AgentTimeout, ErrAgentTimeout)
-	defer cancel()
-	reply, err := s.agent.Open(ctx, owner, id)
-	return reply, agentError(ctx, err)
-}
-
-// answer asks the agent, and keeps the turn's lease alive meanwhile.
-func (s *Service) answer(ctx context.Context, owner Owner, id, token string, turn Turn) (Reply, error) {
-	ctx, cancelTimeout := context.WithTimeoutCause(ctx, s.settings.AgentTimeout, ErrAgentTimeout)
-	defer cancelTimeout()
-	ctx, stop := context.WithCancelCause(ctx)
-	renewing := make(chan struct{})
-	go func() {
-		defer close(renewing)
-		s.keepLease(ctx, stop, owner, id, token)
-	}()
-	defer func() { stop(nil); <-renewing }()
-	reply, err := s.agent.Answer(ctx, owner, id, turn)
-	return reply, agentError(ctx, err)
-}
-
-// keepLease renews the turn until ctx ends, and ends it with ErrTurnLost when the lease cannot be kept.
-func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, owner Owner, id, token string) {
-	ticker := time.NewTicker(s.settings.TurnLease / 3)
-	defer ticker.Stop()
-	held := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		asked := time.Now()
-		err := s.store.Renew(ctx, owner, id, token, timestamp(), s.settings.TurnLease)
-		switch {
-		case err == nil:
-			held = asked
-		case errors.Is(err, ErrTurnLost) || time.Since(held) >= s.settings.TurnLease:
-			stop(ErrTurnLost)
-			return
-		}
-	}
-}
-
-// agentError says why the agent gave no answer: it was stopped for the cause of ctx, or failed by itself.
-func agentError(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
+func wrap(doing string, err error) error {
+	if err == nil {
 		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return fmt.Errorf("%w: %w", ErrAgentFailed, err)
 	}
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// abort marks the turn's message as Failed. When that cannot be done now, the end of the lease does it.
-func (s *Service) abort(ctx context.Context, owner Owner, id, token string) {
-	_, err := s.store.Finish(ctx, owner, id, Finish{Token: token, State: Failed, Now: timestamp()})
-	if err != nil && !errors.Is(err, ErrTurnLost) {
-		s.log.WarnContext(ctx, "turn not aborted, its lease will end it", "err", err)
+// question makes the owner's message, and the guards of the request: by the message's id, and by the caller's key.
+// An id that the caller did not choose guards against late executions alone.
+func (s *Service) question(said Said) (Message, []Guard) {
+	m := Message{ID: newID(), Role: User, Kind: Text, Text: said.text(), Value: said.Value}
+	ttl := 2 * s.settings.TurnLease
+	if said.MessageID != nil {
+		m.ID, ttl = *said.MessageID, s.settings.IdempotencyTTL
 	}
+	guards := []Guard{{Name: "message:" + m.ID, Request: said.Once.Request, TTL: ttl}}
+	if said.Once.Key != "" {
+		guards = append(guards, s.keyGuard(said.Once))
+	}
+	return m, guards
+}
+
+func (s *Service) keyGuard(o Once) Guard {
+	return Guard{Name: "key:" + o.Key, Request: o.Request, TTL: s.settings.IdempotencyTTL}
 }
 
 // fromAgent makes an agent's messages ready to be stored.

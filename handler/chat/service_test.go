@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ import (
 var (
 	alice  = chat.Owner{TenantID: "t", UserID: "alice"}
 	limits = chat.Limits{TTL: time.Hour, Messages: 10_000, Conversations: 10_000}
-	times  = chat.Settings{Context: 50, AgentTimeout: 200 * time.Second, TurnWait: 10 * time.Second, TurnLease: 30 * time.Second}
+	times  = chat.Settings{Context: 50, AgentTimeout: 200 * time.Second, TurnWait: 10 * time.Second, TurnLease: 30 * time.Second, IdempotencyTTL: time.Hour}
 )
 
 // agentFunc answers by a function, and has no greeting.
@@ -157,6 +158,7 @@ func TestATurnOfAnotherProcessThatTakesTooLongIsRefused(t *testing.T) {
 		id := start(t, s)
 		_, err := memory.Begin(t.Context(), alice, id, chat.Begin{
 			Token: "other", Lease: times.TurnLease, Now: time.Now(), Message: chat.Message{Role: chat.User, Text: "theirs"},
+			Guards: []chat.Guard{{Name: "theirs", TTL: time.Minute}},
 		})
 		require.NoError(t, err)
 		began := time.Now()
@@ -244,6 +246,7 @@ func TestATurnThatIsTakenOverStopsItsAgent(t *testing.T) {
 		// A process with a clock a minute ahead takes the turn.
 		_, err := memory.Begin(t.Context(), alice, id, chat.Begin{
 			Token: "other", Lease: time.Hour, Now: time.Now().Add(time.Minute), Message: chat.Message{Role: chat.User, Text: "theirs"},
+			Guards: []chat.Guard{{Name: "theirs", TTL: time.Minute}},
 		})
 		require.NoError(t, err)
 		<-stopped
@@ -311,4 +314,197 @@ func TestAnAgentThatCannotBeOpenedLeavesNoConversation(t *testing.T) {
 	conversations, _, err := s.ListConversations(t.Context(), alice, chat.List{Limit: 10})
 	require.NoError(t, err)
 	require.Empty(t, conversations)
+}
+
+func TestARepeatedSendIsDoneOnce(t *testing.T) {
+	id1, id2 := "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8058"
+	text := "question"
+	for name, said := range map[string]chat.Said{
+		"by its key":        {Once: chat.Once{Key: "key", Request: "r"}, Text: &text},
+		"by its message id": {Once: chat.Once{Request: "r"}, MessageID: &id1, Text: &text},
+		"by both":           {Once: chat.Once{Key: "key", Request: "r"}, MessageID: &id1, Text: &text},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				s, _ := newService(agentFunc(func(context.Context, chat.Turn) (chat.Reply, error) {
+					asked++
+					time.Sleep(5 * time.Second)
+					return chat.Reply{Messages: []chat.Message{{Kind: chat.Text, Text: "a"}, {Kind: chat.Text, Text: "b"}}}, nil
+				}))
+				id := start(t, s)
+				var all sync.WaitGroup
+				var sent [3]chat.Sent
+				for i := range sent {
+					all.Go(func() {
+						var err error
+						sent[i], err = s.Send(t.Context(), alice, id, said)
+						assert.NoError(t, err)
+					})
+				}
+				all.Wait()
+				require.Equal(t, 1, asked)
+				replayed := 0
+				for _, one := range sent {
+					if one.Replayed {
+						replayed++
+					}
+					one.Replayed = sent[0].Replayed
+					require.Equal(t, sent[0], one)
+				}
+				require.Equal(t, 2, replayed)
+				if said.MessageID != nil {
+					require.Equal(t, id1, sent[0].Message.ID)
+				}
+				require.Equal(t, []string{"user question complete", "assistant a complete", "assistant b complete"}, history(t, s, id))
+
+				other := said
+				other.Once.Request = "another"
+				_, err := s.Send(t.Context(), alice, id, other)
+				require.ErrorIs(t, err, chat.ErrKeyReused)
+				time.Sleep(times.IdempotencyTTL)
+				other.MessageID = &id2
+				_, err = s.Send(t.Context(), alice, start(t, s), other)
+				require.NoError(t, err, "a key was kept too long")
+			})
+		})
+	}
+}
+
+func TestARepeatedSendFailsAsTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fail error
+		s, _ := newService(agentFunc(func(ctx context.Context, _ chat.Turn) (chat.Reply, error) {
+			if fail == nil {
+				<-ctx.Done()
+				return chat.Reply{}, ctx.Err()
+			}
+			return chat.Reply{}, fail
+		}))
+		id := start(t, s)
+		text := "question"
+		for _, c := range []struct {
+			key       string
+			fail, err error
+		}{{"fails", errors.New("broken"), chat.ErrAgentFailed}, {"takes too long", nil, chat.ErrAgentTimeout}} {
+			fail = c.fail
+			said := chat.Said{Once: chat.Once{Key: c.key, Request: c.key}, Text: &text}
+			_, err := s.Send(t.Context(), alice, id, said)
+			require.ErrorIs(t, err, c.err)
+			fail = errors.New("asked again")
+			_, err = s.Send(t.Context(), alice, id, said)
+			require.ErrorIs(t, err, c.err)
+			_, isReplayed := errors.AsType[*chat.ReplayedError](err)
+			require.True(t, isReplayed)
+		}
+		require.Equal(t, []string{"user question failed", "user question failed"}, history(t, s, id))
+	})
+}
+
+// opener opens like a slow agent that can fail.
+type opener struct {
+	agent.Echo
+	opened *int
+	fail   *error
+}
+
+func (o opener) Open(context.Context, chat.Owner, string) (chat.Reply, error) {
+	*o.opened++
+	time.Sleep(50 * time.Second)
+	return chat.Reply{Messages: []chat.Message{{Kind: chat.Text, Text: "welcome"}}}, *o.fail
+}
+
+func TestARepeatedStartIsDoneOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opened, fail := 0, errors.New("broken")
+		s, _ := newService(opener{opened: &opened, fail: &fail})
+		defer s.Close()
+		o := chat.Opening{Once: chat.Once{Key: "key", Request: "r"}, Title: "Trip"}
+		_, err := s.Start(t.Context(), alice, o)
+		require.ErrorIs(t, err, chat.ErrAgentFailed)
+		synctest.Wait()
+
+		fail = nil
+		var first chat.Started
+		var running sync.WaitGroup
+		running.Go(func() {
+			var err error
+			first, err = s.Start(t.Context(), alice, o)
+			assert.NoError(t, err)
+		})
+		synctest.Wait()
+		require.Equal(t, 2, opened, "a start that failed holds its key")
+		time.Sleep(times.TurnLease + time.Second)
+		began := time.Now()
+		_, err = s.Start(t.Context(), alice, o)
+		var busy *chat.BusyError
+		require.ErrorAs(t, err, &busy)
+		require.Equal(t, times.TurnWait, time.Since(began))
+		running.Wait()
+		_, err = s.Send(t.Context(), alice, first.Conversation.ID, say("hello"))
+		require.NoError(t, err)
+		again, err := s.Start(t.Context(), alice, o)
+		require.NoError(t, err)
+		require.True(t, again.Replayed)
+		again.Replayed = false
+		require.Equal(t, first, again)
+		require.Equal(t, 2, opened)
+
+		o.Once.Request = "another"
+		_, err = s.Start(t.Context(), alice, o)
+		require.ErrorIs(t, err, chat.ErrKeyReused)
+	})
+}
+
+// shaky is a store with an outage that begins with a call: the call is not executed, or its reply is lost.
+type shaky struct {
+	chat.Store
+	outage *atomic.Value // a string: "", or where it begins
+}
+
+func (s shaky) Begin(ctx context.Context, owner chat.Owner, id string, b chat.Begin) (chat.Turn, error) {
+	if s.outage.Load() == "begin" {
+		return chat.Turn{}, chat.ErrUnavailable
+	}
+	turn, err := s.Store.Begin(ctx, owner, id, b)
+	if s.outage.Load() == "the reply of begin" {
+		return chat.Turn{}, chat.ErrUnavailable
+	}
+	return turn, err
+}
+
+func (s shaky) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
+	switch s.outage.Load() {
+	case "":
+		return s.Store.Finish(ctx, owner, id, f)
+	case "the reply of finish":
+		_, _ = s.Store.Finish(ctx, owner, id, f)
+	}
+	return time.Time{}, chat.ErrUnavailable
+}
+
+func TestARetryAfterAnOutageGetsItsAnswer(t *testing.T) {
+	text := "question"
+	said := chat.Said{Once: chat.Once{Key: "key", Request: "r"}, Text: &text}
+	for _, where := range []string{"begin", "the reply of begin", "finish", "the reply of finish"} {
+		t.Run("it begins with "+where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var outage atomic.Value
+				outage.Store(where)
+				s := chat.NewService(shaky{store.NewMemory(limits), &outage}, agent.Echo{}, times, slog.New(slog.DiscardHandler))
+				defer s.Close()
+				id := start(t, s)
+				_, err := s.Send(t.Context(), alice, id, said)
+				require.ErrorIs(t, err, chat.ErrUnavailable)
+				time.Sleep(2 * time.Second)
+				outage.Store("")
+				sent, err := s.Send(t.Context(), alice, id, said)
+				require.NoError(t, err)
+				require.Equal(t, text, sent.Replies[0].Text)
+				require.Equal(t, []string{"user question complete", "assistant question complete"}, history(t, s, id))
+				time.Sleep(times.TurnLease)
+				require.Equal(t, []string{"user question complete", "assistant question complete"}, history(t, s, id))
+			})
+		})
+	}
 }

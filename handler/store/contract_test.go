@@ -151,7 +151,7 @@ var rules = map[string]func(*testing.T, *world){
 		require.NoError(t, err)
 		require.Equal(t, []string{"re 2 complete", "3 complete", "re 3 complete"}, texts(turn.History))
 		require.Equal(t, int64(6), turn.History[0].Seq)
-		b.Token, b.Context = "y", 0
+		b.Token, b.Context, b.Guards = "y", 0, begin("", "", t0).Guards
 		_, err = w.Finish(t.Context(), w.owner, id, chat.Finish{Token: "x", State: chat.Failed, Now: t0})
 		require.NoError(t, err)
 		turn, err = w.Begin(t.Context(), w.owner, id, b)
@@ -177,6 +177,217 @@ var rules = map[string]func(*testing.T, *world){
 		done, messages := w.get(id, t0)
 		require.Equal(t, []string{"question complete", "a complete"}, texts(messages))
 		require.Equal(t, int64(3), done.Version)
+	},
+
+	"a repeated request finds its turn as it ended": func(t *testing.T, w *world) {
+		id := w.start(t0)
+		b := begin("one", "question", t0)
+		b.Guards = append(b.Guards, guardNamed("key"))
+		first, err := w.Begin(t.Context(), w.owner, id, b)
+		require.NoError(t, err)
+		again := b
+		again.Token, again.Message.ID, again.Now = "two", newID(), t0.Add(time.Second)
+		_, err = w.Begin(t.Context(), w.owner, id, again)
+		var busy *chat.BusyError
+		require.ErrorAs(t, err, &busy, "it did not wait for the one that runs")
+		at, err := w.Finish(t.Context(), w.owner, id, chat.Finish{
+			Token: "one", Guards: b.Guards, State: chat.Complete, Replies: []chat.Message{answer("a"), answer("b")}, Now: t0.Add(time.Second),
+		})
+		require.NoError(t, err)
+		w.turn(id, "next", t0.Add(time.Second))
+		_, err = w.Begin(t.Context(), w.owner, id, begin("busy", "now", t0.Add(2*time.Second)))
+		require.NoError(t, err)
+		before, _ := w.get(id, t0.Add(2*time.Second))
+
+		for _, guards := range [][]chat.Guard{b.Guards, b.Guards[:1], b.Guards[1:], {guardNamed("unknown"), b.Guards[1]}} {
+			again.Guards, again.Now = guards, t0.Add(2*time.Second)
+			turn, err := w.Begin(t.Context(), w.owner, id, again)
+			require.NoError(t, err)
+			require.True(t, turn.Over)
+			asked := first.Message
+			asked.State = chat.Complete
+			require.Equal(t, asked, turn.Message)
+			require.Equal(t, []string{"a complete", "b complete"}, texts(turn.Replies))
+			require.Equal(t, at, turn.Replies[0].CreatedAt)
+			require.Equal(t, int64(2), turn.Replies[0].Seq)
+		}
+		after, messages := w.get(id, t0.Add(2*time.Second))
+		require.Equal(t, before, after)
+		require.Len(t, messages, 6)
+	},
+
+	"a repeated request finds its turn as it failed": func(t *testing.T, w *world) {
+		id := w.start(t0)
+		failed, died := begin("one", "failed", t0), begin("two", "died", t0)
+		_, err := w.Begin(t.Context(), w.owner, id, failed)
+		require.NoError(t, err)
+		_, err = w.Finish(t.Context(), w.owner, id, chat.Finish{
+			Token: "one", Guards: failed.Guards, State: chat.Failed, Failure: chat.AgentFailed, Now: t0,
+		})
+		require.NoError(t, err)
+		_, err = w.Begin(t.Context(), w.owner, id, died)
+		require.NoError(t, err)
+		failed.Token, died.Token, failed.Now, died.Now = "three", "four", t0.Add(lease), t0.Add(lease)
+		turn, err := w.Begin(t.Context(), w.owner, id, failed)
+		require.NoError(t, err)
+		require.True(t, turn.Over)
+		require.Equal(t, chat.AgentFailed, turn.Failure)
+		require.Equal(t, chat.Failed, turn.Message.State)
+		require.Empty(t, turn.Replies)
+		turn, err = w.Begin(t.Context(), w.owner, id, died)
+		require.NoError(t, err)
+		require.True(t, turn.Over)
+		require.Empty(t, turn.Failure)
+		require.Equal(t, chat.Failed, turn.Message.State)
+		_, messages := w.get(id, t0.Add(lease))
+		require.Equal(t, []string{"failed failed", "died failed"}, texts(messages))
+	},
+
+	"a turn whose agent was not asked is taken up again by its request": func(t *testing.T, w *world) {
+		id := w.start(t0)
+		b := begin("one", "question", t0)
+		first, err := w.Begin(t.Context(), w.owner, id, b)
+		require.NoError(t, err)
+		notAsked := chat.Finish{Token: "one", Guards: b.Guards, State: chat.Failed, Failure: chat.NotAsked, Now: t0.Add(time.Second)}
+		_, err = w.Finish(t.Context(), w.owner, id, notAsked)
+		require.NoError(t, err)
+		_, err = w.Begin(t.Context(), w.owner, id, b)
+		require.ErrorIs(t, err, chat.ErrTurnLost, "a late execution of the first begin took it up")
+
+		again := b
+		again.Token, again.Message.ID, again.Now = "two", newID(), t0.Add(2*time.Second)
+		second, err := w.Begin(t.Context(), w.owner, id, again)
+		require.NoError(t, err)
+		require.Equal(t, first, second)
+		_, err = w.Begin(t.Context(), w.owner, id, b)
+		var busy *chat.BusyError
+		require.ErrorAs(t, err, &busy, "a late execution of the first begin")
+		_, err = w.Finish(t.Context(), w.owner, id, notAsked)
+		require.ErrorIs(t, err, chat.ErrTurnLost, "a late execution of the first finish")
+		notAsked.Token = "two"
+		_, err = w.Finish(t.Context(), w.owner, id, notAsked)
+		require.NoError(t, err)
+
+		w.turn(id, "next", t0.Add(2*time.Second))
+		again.Token = "three"
+		late, err := w.Begin(t.Context(), w.owner, id, again)
+		require.NoError(t, err)
+		require.True(t, late.Over, "it was taken up behind a later turn")
+		_, messages := w.get(id, t0.Add(2*time.Second))
+		require.Equal(t, []string{"question failed", "next complete", "re next complete"}, texts(messages))
+	},
+
+	"a begin that is executed late finds that it was executed": func(t *testing.T, w *world) {
+		id := w.start(t0)
+		b := begin("one", "question", t0)
+		_, err := w.Begin(t.Context(), w.owner, id, b)
+		require.NoError(t, err)
+		_, err = w.Finish(t.Context(), w.owner, id, chat.Finish{Token: "one", Guards: b.Guards, State: chat.Failed, Now: t0})
+		require.NoError(t, err)
+		w.turn(id, "next", t0)
+		_, err = w.Begin(t.Context(), w.owner, id, b)
+		require.ErrorIs(t, err, chat.ErrTurnLost)
+		_, messages := w.get(id, t0)
+		require.Equal(t, []string{"question failed", "next complete", "re next complete"}, texts(messages))
+	},
+
+	"a name belongs to one request of one owner": func(t *testing.T, w *world) {
+		id := w.start(t0)
+		b := begin("one", "question", t0)
+		_, err := w.Begin(t.Context(), w.owner, id, b)
+		require.NoError(t, err)
+		before, _ := w.get(id, t0)
+		other := begin("two", "another", t0.Add(lease))
+		other.Guards = append(other.Guards, b.Guards[0])
+		for i := range other.Guards {
+			other.Guards[i].Request = "another"
+		}
+		_, err = w.Begin(t.Context(), w.owner, id, other)
+		require.ErrorIs(t, err, chat.ErrKeyReused)
+		_, _, err = w.Claim(t.Context(), w.owner, chat.Claim{Guard: other.Guards[1], Token: "two", Lease: lease, Now: t0})
+		require.ErrorIs(t, err, chat.ErrKeyReused)
+		after, _ := w.get(id, t0)
+		require.Equal(t, before, after, "a refused request left something")
+
+		w.owner = someone()
+		mine := w.start(t0)
+		_, err = w.Begin(t.Context(), w.owner, mine, chat.Begin{
+			Message: other.Message, Guards: other.Guards[1:], Token: "two", Lease: lease, Now: t0,
+		})
+		require.NoError(t, err)
+	},
+
+	"a guard is kept for its time": func(t *testing.T, w *world) {
+		id := w.start(t0)
+		b := begin("one", "question", t0)
+		b.Guards[0].TTL = 50 * time.Millisecond
+		_, err := w.Begin(t.Context(), w.owner, id, b)
+		require.NoError(t, err)
+		_, err = w.Finish(t.Context(), w.owner, id, chat.Finish{Token: "one", State: chat.Complete, Now: t0})
+		require.NoError(t, err)
+		again := b
+		again.Token, again.Now = "two", t0.Add(b.Guards[0].TTL)
+		require.Eventually(t, func() bool {
+			turn, err := w.Begin(t.Context(), w.owner, id, again)
+			return err == nil && !turn.Over
+		}, 10*time.Second, 10*time.Millisecond)
+	},
+
+	"a claimed start is made once": func(t *testing.T, w *world) {
+		guard := guardNamed("key")
+		claim := func(token string, now time.Time, lease time.Duration) (chat.Conversation, bool, error) {
+			return w.Claim(t.Context(), w.owner, chat.Claim{Guard: guard, Token: token, Lease: lease, Now: now})
+		}
+		make := func(token string, now time.Time) (chat.Conversation, error) {
+			return w.Start(t.Context(), w.owner, chat.Start{
+				Conversation: chat.Conversation{ID: newID(), Title: token}, Messages: []chat.Message{answer("hi")},
+				Guard: &guard, Token: token, Now: now,
+			})
+		}
+		_, err := make("one", t0)
+		require.ErrorIs(t, err, chat.ErrTurnLost, "without a claim")
+		for range 2 {
+			_, isMade, err := claim("one", t0, lease)
+			require.NoError(t, err)
+			require.False(t, isMade)
+		}
+		_, _, err = claim("two", t0.Add(10*time.Second), lease)
+		var busy *chat.BusyError
+		require.ErrorAs(t, err, &busy)
+		require.Equal(t, 20*time.Second, busy.Left)
+		_, _, err = claim("one", t0.Add(10*time.Second), lease)
+		require.NoError(t, err)
+		_, _, err = claim("two", t0.Add(lease), lease)
+		require.ErrorAs(t, err, &busy, "a renewed claim was taken over")
+
+		_, _, err = claim("two", t0.Add(10*time.Second), 0)
+		require.ErrorAs(t, err, &busy, "another's claim was given up")
+		_, _, err = claim("one", t0.Add(10*time.Second), 0)
+		require.NoError(t, err)
+		_, err = make("one", t0.Add(10*time.Second))
+		require.ErrorIs(t, err, chat.ErrTurnLost, "after giving up")
+		_, _, err = claim("two", t0.Add(10*time.Second), lease)
+		require.NoError(t, err)
+		_, _, err = claim("three", t0.Add(10*time.Second+lease), lease)
+		require.NoError(t, err, "a dead claim was not taken over")
+		_, err = make("two", t0.Add(10*time.Second+lease))
+		require.ErrorIs(t, err, chat.ErrTurnLost)
+		require.Empty(t, w.list(t0))
+
+		made, err := make("three", t0.Add(10*time.Second+lease))
+		require.NoError(t, err)
+		w.turn(made.ID, "question", t0.Add(time.Minute))
+		for _, token := range []string{"three", "four"} {
+			found, isMade, err := claim(token, t0.Add(time.Minute), lease)
+			require.NoError(t, err)
+			require.True(t, isMade)
+			require.Equal(t, made, found)
+			_, _, err = claim(token, t0.Add(time.Minute), 0)
+			require.NoError(t, err)
+			_, err = make(token, t0.Add(time.Minute))
+			require.ErrorIs(t, err, chat.ErrTurnLost)
+		}
+		require.Equal(t, []string{made.ID}, w.list(t0.Add(time.Minute)))
 	},
 
 	"a busy conversation takes no second turn": func(t *testing.T, w *world) {
@@ -205,7 +416,8 @@ var rules = map[string]func(*testing.T, *world){
 
 	"a lease that runs out ends the turn": func(t *testing.T, w *world) {
 		id := w.start(t0)
-		_, err := w.Begin(t.Context(), w.owner, id, begin("one", "question", t0))
+		b := begin("one", "question", t0)
+		_, err := w.Begin(t.Context(), w.owner, id, b)
 		require.NoError(t, err)
 		over := t0.Add(lease)
 		require.ErrorIs(t, w.Renew(t.Context(), w.owner, id, "one", over, lease), chat.ErrTurnLost)
@@ -221,7 +433,7 @@ var rules = map[string]func(*testing.T, *world){
 		require.Equal(t, int64(3), after.Version)
 		_, err = w.Finish(t.Context(), w.owner, id, late)
 		require.ErrorIs(t, err, chat.ErrTurnLost)
-		_, err = w.Begin(t.Context(), w.owner, id, begin("one", "question", t0))
+		_, err = w.Begin(t.Context(), w.owner, id, b)
 		require.ErrorIs(t, err, chat.ErrTurnLost, "a repeated begin took the turn again")
 	},
 
@@ -612,8 +824,13 @@ func page(now time.Time) chat.Page { return chat.Page{Limit: 1000, Now: now} }
 func begin(token, text string, now time.Time) chat.Begin {
 	return chat.Begin{
 		Message: chat.Message{ID: newID(), Role: chat.User, Kind: chat.Text, Text: text},
+		Guards:  []chat.Guard{guardNamed(newID())},
 		Token:   token, Context: 50, Lease: lease, Now: now,
 	}
+}
+
+func guardNamed(name string) chat.Guard {
+	return chat.Guard{Name: name, Request: "request", TTL: time.Minute}
 }
 
 func answer(text string) chat.Message {

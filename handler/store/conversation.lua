@@ -2,12 +2,17 @@
 --
 -- KEYS, the owner's:     1 expiries (ZSET)   2 summaries (HASH)   3 index (ZSET)   4, 5, 6 index by status (ZSET)
 -- KEYS, a conversation's: 7 conversation (HASH)   8 messages (LIST)
+-- KEYS, a request's:      9, 10 guards (HASH), as many as it has
 --
 -- A summary is a JSON array of strings, the fields of SUMMARY in order. A message is a JSON array [state, time in ms, message].
 -- Scripts on one conversation have ARGV 1 id   2 now, ms   3 owner, JSON. Numbers are written by text(), because tostring() loses digits of a time.
 --
 -- The turn: turn is the token of the last one that began, lease when it dies (0 once it has ended), asked the seq of its message,
 -- ended the time of its finish (0 while it lives, and when it died).
+--
+-- A guard knows a request by its digest. Of a turn: turn is its token, asked the seq of its message, replies how many messages
+-- answered it, failure why it failed. Of a start: turn is the token of the claim, lease when it dies, made the summary once it is made,
+-- id the conversation's.
 
 local SUMMARY = {'owner', 'record', 'external', 'status', 'count', 'version', 'updated', 'accessed', 'expires'}
 local TURN = {'ref', 'turn', 'lease', 'asked', 'ended'}
@@ -113,11 +118,16 @@ local function push(c, state, at, messages)
   c.count = c.count + #messages
 end
 
+-- mark gives the message a state.
+local function mark(seq, state)
+  local element = redis.call('LINDEX', KEYS[8], text(seq - 1))
+  local rest = string.sub(element, string.find(element, ',', 1, true), -1)
+  redis.call('LSET', KEYS[8], text(seq - 1), '["' .. state .. '"' .. rest)
+end
+
 -- close ends the turn: its message gets the state.
 local function close(c, state)
-  local element = redis.call('LINDEX', KEYS[8], text(c.asked - 1))
-  local rest = string.sub(element, #'["pending"' + 1)
-  redis.call('LSET', KEYS[8], text(c.asked - 1), '["' .. state .. '"' .. rest)
+  mark(c.asked, state)
   c.lease = 0
 end
 
@@ -128,6 +138,31 @@ local function settle(c, now)
     change(c, now)
     save(c, now)
   end
+end
+
+-- out_of_memory makes a change, and returns whether Redis had no memory for it. Then nothing of it is written, because Redis looks
+-- at its memory only once, before the script.
+local function out_of_memory(change)
+  local done, problem = pcall(change)
+  if done then return false end
+  if not string.find(type(problem) == 'table' and problem.err or problem, 'OOM ', 1, true) then error(problem) end
+  return true
+end
+
+-- recall returns what a guard knows of a request, or nil, and whether it knows another request by that name.
+local function recall(key, request)
+  local values = redis.call('HMGET', key, 'request', 'turn', 'asked', 'replies', 'failure', 'lease', 'made', 'id')
+  if not values[1] then return nil, false end
+  return {
+    turn = values[2], asked = tonumber(values[3]), replies = tonumber(values[4]), failure = values[5] or '',
+    lease = tonumber(values[6]), made = values[7], id = values[8],
+  }, values[1] ~= request
+end
+
+-- remember has a guard know a request, for ttl ms.
+local function remember(key, ttl, ...)
+  redis.call('HSET', key, ...)
+  redis.call('PEXPIRE', key, ttl)
 end
 
 -- arguments returns ARGV from the given place on.

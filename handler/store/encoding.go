@@ -96,6 +96,31 @@ func decodeSummary(owner chat.Owner, id, text string) (chat.Conversation, error)
 	}, nil
 }
 
+// decodeTurn reads the reply of begin.lua.
+func decodeTurn(reply []string) (chat.Turn, error) {
+	seq, err := strconv.ParseInt(reply[1], 10, 64)
+	if err != nil {
+		return chat.Turn{}, err
+	}
+	turn := chat.Turn{AgentRef: reply[2], ExternalID: reply[3]}
+	if reply[0] == "over" {
+		turn.Over, turn.Failure = true, chat.Failure(reply[4])
+		all, err := decodeMessages(reply[5:], seq)
+		if err != nil {
+			return chat.Turn{}, err
+		}
+		turn.Message, turn.Replies = all[0], all[1:]
+		return turn, nil
+	}
+	all, err := decodeMessages(reply[4:], seq+1-int64(len(reply[4:])))
+	if err != nil {
+		return chat.Turn{}, err
+	}
+	last := len(all) - 1
+	turn.Message, turn.History = all[last], all[:last]
+	return turn, nil
+}
+
 // decodeMessages reads neighbouring elements of a message list, the first of which has the Seq first.
 func decodeMessages(elements []string, first int64) ([]chat.Message, error) {
 	all := make([]chat.Message, 0, len(elements))

@@ -1,5 +1,5 @@
--- finish ends a live turn: its message gets the state, and the replies follow it.
--- ARGV: 1 id   2 now, ms   3 owner   4 token   5 state   6 agent's id   7 agent's reference   8… replies, JSON
+-- finish ends a live turn: its message gets the state, the replies follow it, and the guards of its request know how it ended.
+-- ARGV: 1 id   2 now, ms   3 owner   4 token   5 state   6 agent's id   7 agent's reference   8 failure   9… replies, JSON
 -- Empty agent's id or reference: the last one is kept.
 -- Returns {'ok', time in ms}, {'damaged'} or {'lost'} (nothing is written). A turn that ended under the same token is this
 -- call's own first execution: nothing is written again.
@@ -11,10 +11,16 @@ if c.turn == token and c.ended > 0 then return {'ok', text(c.ended)} end
 if c.turn ~= token or c.lease <= now then return {'lost'} end
 if damaged(c) then return {'damaged'} end
 
+local replies = arguments(9)
 close(c, ARGV[5])
-push(c, 'complete', change(c, now), arguments(8))
+push(c, 'complete', change(c, now), replies)
 if ARGV[6] ~= '' then c.external = ARGV[6] end
 if ARGV[7] ~= '' then c.ref = ARGV[7] end
 c.ended = c.updated
 save(c, now)
+for i = 9, #KEYS do
+  if redis.call('HGET', KEYS[i], 'turn') == token then
+    redis.call('HSET', KEYS[i], 'replies', text(#replies), 'failure', ARGV[8])
+  end
+end
 return {'ok', text(c.ended)}

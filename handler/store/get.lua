@@ -1,5 +1,6 @@
 -- get returns a conversation and a page of its messages, and counts as an access.
 -- ARGV: 1 id   2 now, ms   3 owner   4 time to live, ms   5 seq to stay below, or 0   6 messages at most
+-- When Redis is out of memory, the access is not counted and a dead turn not ended: reads go on.
 -- Returns {'ok', summary, seq of the first message, messages…}, {'missing'} or {'damaged'}. A second execution does no harm.
 
 local now, before = tonumber(ARGV[2]), tonumber(ARGV[5])
@@ -7,9 +8,12 @@ purge(now)
 local c = load(ARGV[1], now, ARGV[3])
 if not c then return {'missing'} end
 if damaged(c) then return {'damaged'} end
-settle(c, now)
-touch(c, now, tonumber(ARGV[4]))
-save(c, now)
+local full = out_of_memory(function()
+  settle(c, now)
+  touch(c, now, tonumber(ARGV[4]))
+  save(c, now)
+end)
+if full then c = load(ARGV[1], now, ARGV[3]) end
 
 local last = c.count
 if before > 0 then last = math.min(last, before - 1) end

@@ -17,6 +17,21 @@ type Memory struct {
 
 	mu     sync.Mutex
 	owners map[chat.Owner]map[string]*kept
+	guards map[chat.Owner]map[string]*guard // by their names
+}
+
+// guard is what is known of a request, of a turn or of a start.
+type guard struct {
+	request string
+	token   string
+	expires time.Time
+
+	asked   int64 // of a turn: seq of its message
+	replies int64 // how many messages answered it
+	failure chat.Failure
+
+	lease time.Time          // of a start: when the claim dies
+	made  *chat.Conversation // as it was then; nil until then
 }
 
 // kept is a conversation with its messages and its turn.
@@ -32,7 +47,29 @@ type kept struct {
 
 // NewMemory returns an empty store.
 func NewMemory(limits chat.Limits) *Memory {
-	return &Memory{limits: limits, owners: make(map[chat.Owner]map[string]*kept)}
+	return &Memory{
+		limits: limits, owners: make(map[chat.Owner]map[string]*kept), guards: make(map[chat.Owner]map[string]*guard),
+	}
+}
+
+// Claim implements chat.Store.
+func (m *Memory) Claim(_ context.Context, owner chat.Owner, c chat.Claim) (chat.Conversation, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	past, err := m.recall(owner, c.Now, c.Guard)
+	switch {
+	case err != nil:
+		return chat.Conversation{}, false, err
+	case past != nil && past.made != nil:
+		return copyOf(*past.made), true, nil
+	case past != nil && past.token != c.Token && past.lease.After(c.Now):
+		return chat.Conversation{}, false, &chat.BusyError{Left: past.lease.Sub(c.Now)}
+	case c.Lease > 0:
+		m.remember(owner, c.Now, c.Guard, guard{token: c.Token, lease: c.Now.Add(c.Lease)})
+	case past != nil && past.token == c.Token:
+		delete(m.guards[owner], c.Guard.Name)
+	}
+	return chat.Conversation{}, false, nil
 }
 
 // Start implements chat.Store.
@@ -42,9 +79,18 @@ func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.
 	for other := range m.owners {
 		m.purge(other, s.Now)
 	}
+	for other := range m.guards {
+		m.purge(other, s.Now)
+	}
 	mine := m.owners[owner]
 	if k, ok := mine[s.Conversation.ID]; ok {
 		return k.conversation(), nil
+	}
+	if s.Guard != nil {
+		past, err := m.recall(owner, s.Now, *s.Guard)
+		if err != nil || past == nil || past.token != s.Token || past.made != nil {
+			return chat.Conversation{}, chat.ErrTurnLost
+		}
 	}
 	if int64(len(mine)) >= m.limits.Conversations {
 		return chat.Conversation{}, chat.ErrTooMany
@@ -59,6 +105,10 @@ func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.
 		m.owners[owner] = mine
 	}
 	mine[k.ID] = k
+	made := k.conversation()
+	if s.Guard != nil {
+		m.remember(owner, s.Now, *s.Guard, guard{token: s.Token, made: &made})
+	}
 	return k.conversation(), nil
 }
 
@@ -70,28 +120,84 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	if err != nil {
 		return chat.Turn{}, err
 	}
+	past, err := m.recall(owner, b.Now, b.Guards...)
+	if err != nil {
+		return chat.Turn{}, err
+	}
 	k.settle(b.Now)
+	live := !k.lease.IsZero()
 	switch {
-	case k.token == b.Token && k.lease.IsZero():
-		return chat.Turn{}, chat.ErrTurnLost
-	case k.token == b.Token:
+	case past != nil && past.token == b.Token:
+		if k.token != b.Token || !live {
+			return chat.Turn{}, chat.ErrTurnLost
+		}
+	case past != nil && past.token == k.token && live:
+		return chat.Turn{}, &chat.BusyError{Left: k.lease.Sub(b.Now)}
+	case past != nil && past.failure == chat.NotAsked && past.asked == k.MessageCount && k.Status == chat.Active:
+		m.take(owner, k, b, past.asked)
+	case past != nil:
+		return k.over(*past), nil
 	case k.Status != chat.Active:
 		return chat.Turn{}, chat.ErrClosed
-	case !k.lease.IsZero():
+	case live:
 		return chat.Turn{}, &chat.BusyError{Left: k.lease.Sub(b.Now)}
 	case k.MessageCount+2 > m.limits.Messages:
 		return chat.Turn{}, chat.ErrFull
 	default:
-		k.push(k.change(b.Now), []chat.Message{b.Message})
-		k.messages[k.MessageCount-1].State = chat.Pending
-		k.token, k.lease, k.asked, k.ended = b.Token, b.Now.Add(b.Lease), k.MessageCount, time.Time{}
-		k.touch(b.Now, m.limits.TTL)
+		k.push(later(b.Now, k.UpdatedAt), []chat.Message{b.Message})
+		m.take(owner, k, b, k.MessageCount)
 	}
-	asked := k.messages[k.asked-1]
-	history := k.messages[max(0, int(k.asked)-1-b.Context) : k.asked-1]
 	return chat.Turn{
-		Message: clone(asked), History: cloneAll(history), AgentRef: k.agentRef, ExternalID: k.ExternalID,
+		Message:  clone(k.messages[k.asked-1]),
+		History:  cloneAll(k.messages[max(0, int(k.asked)-1-b.Context) : k.asked-1]),
+		AgentRef: k.agentRef, ExternalID: k.ExternalID,
 	}, nil
+}
+
+// take makes the message with the given seq the one that is asked under b. The caller holds m.mu.
+func (m *Memory) take(owner chat.Owner, k *kept, b chat.Begin, asked int64) {
+	k.change(b.Now)
+	k.messages[asked-1].State = chat.Pending
+	k.token, k.lease, k.asked, k.ended = b.Token, b.Now.Add(b.Lease), asked, time.Time{}
+	k.touch(b.Now, m.limits.TTL)
+	for _, g := range b.Guards {
+		m.remember(owner, b.Now, g, guard{token: b.Token, asked: asked})
+	}
+}
+
+// over is the turn of a guard, as it ended.
+func (k *kept) over(g guard) chat.Turn {
+	return chat.Turn{
+		Message: clone(k.messages[g.asked-1]), AgentRef: k.agentRef, ExternalID: k.ExternalID,
+		Over: true, Replies: cloneAll(k.messages[g.asked : g.asked+g.replies]), Failure: g.failure,
+	}
+}
+
+// recall returns what the first guard that knows its request knows, or nil. The caller holds m.mu.
+func (m *Memory) recall(owner chat.Owner, now time.Time, guards ...chat.Guard) (*guard, error) {
+	var past *guard
+	for _, g := range guards {
+		known, ok := m.guards[owner][g.Name]
+		if !ok || !known.expires.After(now) {
+			continue
+		}
+		if known.request != g.Request {
+			return nil, chat.ErrKeyReused
+		}
+		if past == nil {
+			past = known
+		}
+	}
+	return past, nil
+}
+
+// remember has a guard know its request. The caller holds m.mu.
+func (m *Memory) remember(owner chat.Owner, now time.Time, g chat.Guard, known guard) {
+	known.request, known.expires = g.Request, now.Add(min(g.TTL, m.limits.TTL))
+	if m.guards[owner] == nil {
+		m.guards[owner] = make(map[string]*guard)
+	}
+	m.guards[owner][g.Name] = &known
 }
 
 // Renew implements chat.Store.
@@ -128,6 +234,11 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 		k.agentRef = f.AgentRef
 	}
 	k.ended = k.UpdatedAt
+	for _, g := range f.Guards {
+		if known := m.guards[owner][g.Name]; known != nil && known.token == f.Token {
+			known.replies, known.failure = int64(len(f.Replies)), f.Failure
+		}
+	}
 	return k.ended, nil
 }
 
@@ -188,8 +299,12 @@ func (m *Memory) load(owner chat.Owner, id string, now time.Time) (*kept, error)
 	return k, nil
 }
 
-// purge drops an owner's conversations that have expired. The caller holds m.mu.
+// purge drops an owner's conversations and guards that have expired. The caller holds m.mu.
 func (m *Memory) purge(owner chat.Owner, now time.Time) {
+	maps.DeleteFunc(m.guards[owner], func(_ string, g *guard) bool { return !g.expires.After(now) })
+	if len(m.guards[owner]) == 0 {
+		delete(m.guards, owner)
+	}
 	maps.DeleteFunc(m.owners[owner], func(_ string, k *kept) bool { return !k.ExpiresAt.After(now) })
 	if len(m.owners[owner]) == 0 {
 		delete(m.owners, owner)
@@ -197,19 +312,22 @@ func (m *Memory) purge(owner chat.Owner, now time.Time) {
 }
 
 func (k *kept) touch(now time.Time, ttl time.Duration) {
-	if now.After(k.LastAccessedAt) {
-		k.LastAccessedAt = now
-	}
+	k.LastAccessedAt = later(now, k.LastAccessedAt)
 	k.ExpiresAt = k.LastAccessedAt.Add(ttl)
 }
 
 // change counts a change at now, and returns the time to stamp it with.
 func (k *kept) change(now time.Time) time.Time {
 	k.Version++
-	if now.After(k.UpdatedAt) {
-		k.UpdatedAt = now
-	}
+	k.UpdatedAt = later(now, k.UpdatedAt)
 	return k.UpdatedAt
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (k *kept) push(at time.Time, messages []chat.Message) {
@@ -236,7 +354,10 @@ func (k *kept) settle(now time.Time) {
 }
 
 func (k *kept) conversation() chat.Conversation {
-	c := k.Conversation
+	return copyOf(k.Conversation)
+}
+
+func copyOf(c chat.Conversation) chat.Conversation {
 	c.Metadata = maps.Clone(c.Metadata)
 	return c
 }

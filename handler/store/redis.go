@@ -19,6 +19,8 @@ import (
 var conversationLua string
 
 var (
+	//go:embed claim.lua
+	claimLua string
 	//go:embed start.lua
 	startLua string
 	//go:embed begin.lua
@@ -32,6 +34,7 @@ var (
 	//go:embed list.lua
 	listLua string
 
+	claimScript  = redis.NewScript(conversationLua + claimLua)
 	startScript  = redis.NewScript(conversationLua + startLua)
 	beginScript  = redis.NewScript(conversationLua + beginLua)
 	renewScript  = redis.NewScript(conversationLua + renewLua)
@@ -53,6 +56,20 @@ func NewRedis(client redis.UniversalClient, limits chat.Limits, timeout time.Dur
 	return &Redis{client: client, limits: limits, timeout: timeout}
 }
 
+// Claim implements chat.Store.
+func (r *Redis) Claim(ctx context.Context, owner chat.Owner, c chat.Claim) (chat.Conversation, bool, error) {
+	reply, err := r.eval(ctx, claimScript, guardKeys(owner, c.Guard),
+		c.Now.UnixMilli(), c.Token, c.Lease.Milliseconds(), c.Guard.Request, r.guardTTL(c.Guard))
+	if err != nil {
+		return chat.Conversation{}, false, fmt.Errorf("redis: claim: %w", err)
+	}
+	if len(reply) == 0 {
+		return chat.Conversation{}, false, nil
+	}
+	made, err := decodeSummary(owner, reply[0], reply[1])
+	return made, true, err
+}
+
 // Start implements chat.Store.
 func (r *Redis) Start(ctx context.Context, owner chat.Owner, s chat.Start) (chat.Conversation, error) {
 	about, err := encodeRecord(s.Conversation, s.Now)
@@ -64,9 +81,15 @@ func (r *Redis) Start(ctx context.Context, owner chat.Owner, s chat.Start) (chat
 		return chat.Conversation{}, err
 	}
 	id := s.Conversation.ID
-	reply, err := r.run(ctx, startScript, owner, id, s.Now, append([]any{
+	var guards []chat.Guard
+	claim := []any{s.Token, "", 0}
+	if s.Guard != nil {
+		guards = append(guards, *s.Guard)
+		claim = []any{s.Token, s.Guard.Request, r.guardTTL(*s.Guard)}
+	}
+	reply, err := r.run(ctx, startScript, owner, id, guards, s.Now, slices.Concat([]any{
 		r.limits.TTL.Milliseconds(), r.limits.Conversations, about, s.Conversation.ExternalID, s.AgentRef,
-	}, greeting...)...)
+	}, claim, greeting)...)
 	if err != nil {
 		return chat.Conversation{}, fmt.Errorf("redis: start: %w", err)
 	}
@@ -79,28 +102,24 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 	if err != nil {
 		return chat.Turn{}, err
 	}
-	reply, err := r.run(ctx, beginScript, owner, id, b.Now,
-		r.limits.TTL.Milliseconds(), r.limits.Messages, b.Token, b.Lease.Milliseconds(), b.Context, question)
+	args := []any{r.limits.TTL.Milliseconds(), r.limits.Messages, b.Token, b.Lease.Milliseconds(), b.Context, question, b.Guards[0].Request}
+	for _, g := range b.Guards {
+		args = append(args, r.guardTTL(g))
+	}
+	reply, err := r.run(ctx, beginScript, owner, id, b.Guards, b.Now, args...)
 	if err != nil {
 		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
 	}
-	seq, at, err := twoNumbers(reply)
+	turn, err := decodeTurn(reply)
 	if err != nil {
 		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
 	}
-	elements := reply[4:]
-	history, err := decodeMessages(elements, seq-int64(len(elements)))
-	if err != nil {
-		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
-	}
-	asked := b.Message
-	asked.Seq, asked.State, asked.CreatedAt = seq, chat.Pending, fromMilli(at)
-	return chat.Turn{Message: asked, History: history, AgentRef: reply[2], ExternalID: reply[3]}, nil
+	return turn, nil
 }
 
 // Renew implements chat.Store.
 func (r *Redis) Renew(ctx context.Context, owner chat.Owner, id, token string, now time.Time, lease time.Duration) error {
-	if _, err := r.run(ctx, renewScript, owner, id, now, token, lease.Milliseconds()); err != nil {
+	if _, err := r.run(ctx, renewScript, owner, id, nil, now, token, lease.Milliseconds()); err != nil {
 		return fmt.Errorf("redis: renew: %w", err)
 	}
 	return nil
@@ -112,8 +131,8 @@ func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.
 	if err != nil {
 		return time.Time{}, err
 	}
-	reply, err := r.run(ctx, finishScript, owner, id, f.Now, append([]any{
-		f.Token, string(f.State), f.ExternalID, f.AgentRef,
+	reply, err := r.run(ctx, finishScript, owner, id, f.Guards, f.Now, append([]any{
+		f.Token, string(f.State), f.ExternalID, f.AgentRef, string(f.Failure),
 	}, replies...)...)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("redis: finish: %w", err)
@@ -127,7 +146,7 @@ func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.
 
 // Get implements chat.Store.
 func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.Message, error) {
-	reply, err := r.run(ctx, getScript, owner, id, p.Now, r.limits.TTL.Milliseconds(), p.Before, p.Limit)
+	reply, err := r.run(ctx, getScript, owner, id, nil, p.Now, r.limits.TTL.Milliseconds(), p.Before, p.Limit)
 	if err != nil {
 		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
 	}
@@ -181,15 +200,21 @@ func (r *Redis) Ping(ctx context.Context) error {
 	return nil
 }
 
-// run evaluates a script on one conversation.
+// guardTTL is how long a guard is kept, in ms: no longer than the conversation that it leads to.
+func (r *Redis) guardTTL(g chat.Guard) int64 {
+	return min(g.TTL, r.limits.TTL).Milliseconds()
+}
+
+// run evaluates a script on one conversation, for a request with these guards.
 func (r *Redis) run(
-	ctx context.Context, script *redis.Script, owner chat.Owner, id string, now time.Time, args ...any,
+	ctx context.Context, script *redis.Script, owner chat.Owner, id string, guards []chat.Guard, now time.Time, args ...any,
 ) ([]string, error) {
 	name, err := encodeOwner(owner)
 	if err != nil {
 		return nil, err
 	}
-	return r.eval(ctx, script, conversationKeys(owner, id), append([]any{id, now.UnixMilli(), name}, args...)...)
+	keys := append(conversationKeys(owner, id), guardKeys(owner, guards...)...)
+	return r.eval(ctx, script, keys, append([]any{id, now.UnixMilli(), name}, args...)...)
 }
 
 // eval evaluates a script and returns what follows the outcome 'ok'; any other outcome is an error.
@@ -214,6 +239,8 @@ func (r *Redis) eval(ctx context.Context, script *redis.Script, keys []string, a
 		return nil, chat.ErrFull
 	case "too many":
 		return nil, chat.ErrTooMany
+	case "reused":
+		return nil, chat.ErrKeyReused
 	case "lost":
 		return nil, chat.ErrTurnLost
 	case "damaged":
@@ -227,10 +254,4 @@ func (r *Redis) eval(ctx context.Context, script *redis.Script, keys []string, a
 	default:
 		return nil, fmt.Errorf("unknown outcome %q", reply[0])
 	}
-}
-
-func twoNumbers(reply []string) (a, b int64, err error) {
-	a, errA := strconv.ParseInt(reply[0], 10, 64)
-	b, errB := strconv.ParseInt(reply[1], 10, 64)
-	return a, b, errors.Join(errA, errB)
 }

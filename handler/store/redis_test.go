@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,7 +62,7 @@ func TestDigestKeepsOwnersApart(t *testing.T) {
 
 func TestEveryKeyHasTheOwnersTagAndNothingPersonal(t *testing.T) {
 	owner := chat.Owner{TenantID: "tenant", UserID: "alice@example.com}{"}
-	for _, key := range conversationKeys(owner, "id") {
+	for _, key := range append(conversationKeys(owner, "id"), guardKeys(owner, guardNamed("key:alice@example.com"))...) {
 		require.True(t, strings.HasPrefix(key, "chat:{"+digest(owner)+"}:"), key)
 		require.Equal(t, 1, strings.Count(key, "{"))
 		require.NotContains(t, key, "alice")
@@ -82,6 +83,7 @@ func TestFormat(t *testing.T) {
 	require.NoError(t, err)
 	b := begin("token", "Hi", t0.Add(time.Second))
 	b.Message.ID = "01890a5d-ac96-774b-bcce-b302099a8058"
+	b.Guards[0].Name = "key:k"
 	_, err = w.Begin(t.Context(), w.owner, id, b)
 	require.NoError(t, err)
 
@@ -94,6 +96,9 @@ func TestFormat(t *testing.T) {
 		"updated": "1767323046678", "accessed": "1767323046678", "expires": "1767326646678",
 		"turn": "token", "lease": "1767323076678", "asked": "1", "ended": "0",
 	}, got)
+	guard, err := connect(t, Connection{Addr: server.Addr}).HGetAll(t.Context(), tag+"i:"+digestOf("key:k")).Result()
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"request": "request", "turn": "token", "asked": "1", "replies": "0", "failure": ""}, guard)
 	require.Equal(t, `["pending",1767323046678,{"id":"01890a5d-ac96-774b-bcce-b302099a8058","role":"user","kind":"text","text":"Hi"}]`,
 		server.CLI("lindex", tag+"m:"+id, "0"))
 }
@@ -106,7 +111,7 @@ func TestEveryKeyExpiresAndTheIndexShrinks(t *testing.T) {
 	w.turn(early, "x", t0)
 	w.turn(late, "x", t0.Add(30*time.Minute))
 	keys := strings.Fields(server.CLI("keys", "*"))
-	require.Len(t, keys, 8, "4 of the owner, for nothing is completed or archived, and 2 of each conversation")
+	require.Len(t, keys, 10, "4 of the owner, for nothing is completed or archived, 2 of each conversation, and a guard of each turn")
 	for _, key := range keys {
 		ttl, err := strconv.Atoi(server.CLI("pttl", key))
 		require.NoError(t, err)
@@ -121,7 +126,7 @@ func TestEveryKeyExpiresAndTheIndexShrinks(t *testing.T) {
 	}
 	require.Equal(t, "1", server.CLI("hlen", tag+"sum"))
 	require.Empty(t, w.list(t0.Add(2*limits.TTL)))
-	require.Equal(t, "4", server.CLI("dbsize"), "only the conversations' own keys wait for their end")
+	require.Equal(t, "6", server.CLI("dbsize"), "only the conversations' own keys and the guards wait for their end")
 }
 
 // The server's own clock ends a conversation that nobody asks for again.
@@ -173,11 +178,11 @@ func TestScriptsUseOldCommandsAndGivenKeys(t *testing.T) {
 	known := map[string]bool{
 		"HSET": true, "HMGET": true, "HDEL": true, "ZADD": true, "ZREM": true, "ZSCORE": true, "ZCARD": true, "ZREVRANGE": true,
 		"ZRANGEBYSCORE": true, "ZREVRANGEBYSCORE": true, "LLEN": true, "LINDEX": true, "LSET": true, "LRANGE": true, "RPUSH": true,
-		"PEXPIRE": true,
+		"PEXPIRE": true, "DEL": true, "HGET": true,
 	}
 	files, err := filepath.Glob("*.lua")
 	require.NoError(t, err)
-	require.Len(t, files, 7)
+	require.Len(t, files, 8)
 	call := regexp.MustCompile(`redis\.call\('(\w+)', ([^,)]+)`)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -205,25 +210,41 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 		return n
 	}
 	id := newID()
+	guard, b := guardNamed("key"), begin("token", "question", t0)
+	_, _, err := direct.Claim(t.Context(), direct.owner, chat.Claim{Guard: guard, Token: "loads the script", Now: t0})
+	require.NoError(t, err)
 	for _, call := range []struct {
 		script string
 		do     func() error
 	}{
+		{"claim", func() error {
+			_, _, err := through.Claim(t.Context(), through.owner, chat.Claim{Guard: guard, Token: "token", Lease: lease, Now: t0})
+			return err
+		}},
 		{"start", func() error {
 			_, err := through.Start(t.Context(), through.owner, chat.Start{
-				Conversation: chat.Conversation{ID: id}, Messages: []chat.Message{answer("hi")}, Now: t0,
+				Conversation: chat.Conversation{ID: id}, Messages: []chat.Message{answer("hi")}, Guard: &guard, Token: "token", Now: t0,
 			})
 			return err
 		}},
 		{"begin", func() error {
-			_, err := through.Begin(t.Context(), through.owner, id, begin("token", "question", t0))
+			_, err := through.Begin(t.Context(), through.owner, id, b)
 			return err
 		}},
 		{"renew", func() error { return through.Renew(t.Context(), through.owner, id, "token", t0, lease) }},
 		{"finish", func() error {
 			_, err := through.Finish(t.Context(), through.owner, id, chat.Finish{
-				Token: "token", State: chat.Complete, Replies: []chat.Message{answer("answer")}, Now: t0,
+				Token: "token", Guards: b.Guards, State: chat.Complete, Replies: []chat.Message{answer("answer")}, Now: t0,
 			})
+			return err
+		}},
+		{"begin again", func() error {
+			again := b
+			again.Token = "another"
+			turn, err := through.Begin(t.Context(), through.owner, id, again)
+			if err == nil && !turn.Over {
+				return errors.New("not recognised")
+			}
 			return err
 		}},
 		{"get", func() error {
