@@ -149,9 +149,9 @@ func (f Failure) error() error {
 		return ErrAgentFailed
 	case AgentTimeout:
 		return ErrAgentTimeout
-	default:
-		return ErrTurnLost
+	case NotAsked:
 	}
+	return ErrTurnLost
 }
 
 // outcome is what the first execution of a turn that is over returned.

@@ -338,13 +338,13 @@ var rules = map[string]func(*testing.T, *world){
 		claim := func(token string, now time.Time, lease time.Duration) (chat.Conversation, bool, error) {
 			return w.Claim(t.Context(), w.owner, chat.Claim{Guard: guard, Token: token, Lease: lease, Now: now})
 		}
-		make := func(token string, now time.Time) (chat.Conversation, error) {
+		start := func(token string, now time.Time) (chat.Conversation, error) {
 			return w.Start(t.Context(), w.owner, chat.Start{
 				Conversation: chat.Conversation{ID: newID(), Title: token}, Messages: []chat.Message{answer("hi")},
 				Guard: &guard, Token: token, Now: now,
 			})
 		}
-		_, err := make("one", t0)
+		_, err := start("one", t0)
 		require.ErrorIs(t, err, chat.ErrTurnLost, "without a claim")
 		for range 2 {
 			_, isMade, err := claim("one", t0, lease)
@@ -364,17 +364,17 @@ var rules = map[string]func(*testing.T, *world){
 		require.ErrorAs(t, err, &busy, "another's claim was given up")
 		_, _, err = claim("one", t0.Add(10*time.Second), 0)
 		require.NoError(t, err)
-		_, err = make("one", t0.Add(10*time.Second))
+		_, err = start("one", t0.Add(10*time.Second))
 		require.ErrorIs(t, err, chat.ErrTurnLost, "after giving up")
 		_, _, err = claim("two", t0.Add(10*time.Second), lease)
 		require.NoError(t, err)
 		_, _, err = claim("three", t0.Add(10*time.Second+lease), lease)
 		require.NoError(t, err, "a dead claim was not taken over")
-		_, err = make("two", t0.Add(10*time.Second+lease))
+		_, err = start("two", t0.Add(10*time.Second+lease))
 		require.ErrorIs(t, err, chat.ErrTurnLost)
 		require.Empty(t, w.list(t0))
 
-		made, err := make("three", t0.Add(10*time.Second+lease))
+		made, err := start("three", t0.Add(10*time.Second+lease))
 		require.NoError(t, err)
 		w.turn(made.ID, "question", t0.Add(time.Minute))
 		for _, token := range []string{"three", "four"} {
@@ -384,7 +384,7 @@ var rules = map[string]func(*testing.T, *world){
 			require.Equal(t, made, found)
 			_, _, err = claim(token, t0.Add(time.Minute), 0)
 			require.NoError(t, err)
-			_, err = make(token, t0.Add(time.Minute))
+			_, err = start(token, t0.Add(time.Minute))
 			require.ErrorIs(t, err, chat.ErrTurnLost)
 		}
 		require.Equal(t, []string{made.ID}, w.list(t0.Add(time.Minute)))
