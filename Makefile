@@ -2,13 +2,16 @@
 
 TOOL = go tool -modfile=scripts/tools/go.mod
 
-.PHONY: run test check lint fuzz bench package start coldstart tools
+.PHONY: run test infra-check check lint fuzz bench package start coldstart tools
 
 run: ## serve on memory and echo, with a local issuer; REDIS_URL=redis://… keeps conversations there
 	@scripts/run.sh
 
-test: tools ## everything, on real Redis
+test: tools infra-check ## everything, on real Redis
 	CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname -- -race -shuffle=on -timeout 14m ./...
+
+infra-check: ## the infrastructure, without Azure
+	@infra/check/run.sh
 
 check: lint test ## what must pass before a push
 
@@ -17,7 +20,7 @@ lint:
 	go vet ./...
 	@test -z "$$(go fix -diff ./...)" || { echo "go fix these:"; go fix -diff ./...; exit 1; }
 	$(TOOL) golangci-lint run ./...
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh infra/check/*.sh .ci/run
 
 fuzz: ## every fuzz target of FUZZ for FUZZTIME
 	scripts/fuzz.sh $(or $(FUZZTIME),30s) $(or $(FUZZ),./handler/...)

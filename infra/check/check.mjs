@@ -35,7 +35,6 @@ function main(root) {
   for (const [name, check] of Object.entries(checks)) {
     if (absent[name]) {
       console.log(`${name}: ${absent[name]}`)
-      failed += process.env.CI ? 1 : 0 // there everything must run
       continue
     }
     const findings = check(project)
