@@ -561,3 +561,58 @@ func BenchmarkTurn(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkMemory measures what conversations cost in Redis: one of 10 messages of about 500 bytes of text, with all that is kept beside
+// it but the guards, which end soon; each further message of a long one; and a guard of a caller's key. docs/deploy.md has the figures.
+func BenchmarkMemory(b *testing.B) {
+	server := redistest.Start(b)
+	client := NewClient(Connection{Network: "tcp", Addr: server.Addr, PoolSize: 1, DialTimeout: time.Second, CommandTimeout: time.Minute, PoolTimeout: time.Second})
+	b.Cleanup(func() { _ = client.Close() })
+	s := NewRedis(client, chat.Limits{TTL: time.Hour, Messages: 1 << 40, Conversations: 1 << 40}, time.Minute)
+	used := func(keys int) float64 {
+		require.Eventually(b, func() bool { return server.CLI("dbsize") == strconv.Itoa(keys) }, time.Minute, time.Millisecond, "guards have not ended")
+		match := regexp.MustCompile(`used_memory:(\d+)`).FindStringSubmatch(server.CLI("info", "memory"))
+		n, err := strconv.ParseFloat(match[1], 64)
+		require.NoError(b, err)
+		return n
+	}
+	text := strings.Repeat("Chat text. ", 46)[:500]
+	turns := func(owner chat.Owner, id string, n int, ttl time.Duration) {
+		for range n {
+			question := begin(newID(), text, t0)
+			question.Context, question.Guards[0].TTL = 0, ttl
+			_, err := s.Begin(b.Context(), owner, id, question)
+			require.NoError(b, err)
+			_, err = s.Finish(b.Context(), owner, id, chat.Finish{
+				Token: question.Token, Guards: question.Guards, State: chat.Complete, Replies: []chat.Message{answer(text)}, Now: t0,
+			})
+			require.NoError(b, err)
+		}
+	}
+	start := func(owner chat.Owner) string {
+		c, err := s.Start(b.Context(), owner, chat.Start{Conversation: chat.Conversation{ID: newID(), Title: "Trip to Rome", ObjectID: newID()}, Now: t0})
+		require.NoError(b, err)
+		return c.ID
+	}
+	for b.Loop() {
+		const users, conversations, messages = 20, 50, 2_000
+		server.CLI("flushall")
+		before := used(0)
+		for range users {
+			owner := someone()
+			for range conversations {
+				turns(owner, start(owner), 5, time.Millisecond)
+			}
+		}
+		const keys = users * (4 + 2*conversations)
+		b.ReportMetric((used(keys)-before)/users/conversations, "B/conversation")
+		owner := someone()
+		id := start(owner)
+		before = used(keys + 5) // no message yet, so no list
+		turns(owner, id, messages/2, time.Millisecond)
+		short := used(keys+6) - before
+		b.ReportMetric(short/messages, "B/message")
+		turns(owner, id, messages/2, time.Hour)
+		b.ReportMetric((used(keys+6+messages/2)-before-2*short)/(messages/2), "B/guard")
+	}
+}

@@ -17,7 +17,7 @@ const original = load(root, typesFolder)
 const folders = []
 after(() => folders.forEach(folder => rmSync(folder, { recursive: true })))
 
-// What is missing here, so that a check cannot run; in CI nothing is.
+// What is missing here, so that a check cannot run.
 const absent = {
   'resource types': original.types ? false : 'there is no ../shared/bicep-types',
   'compiler': compiler(root) ? false : 'there is no bicep',
