@@ -31,6 +31,7 @@ type config struct {
 	redis     *store.Connection // nil: in memory
 	entra     *entra            // nil: Redis knows us by a password, or not at all
 	timeout   time.Duration     // of one call of the store
+	replicas  int               // that must have a write before it is acknowledged
 	limits    chat.Limits
 	chat      chat.Settings
 	grace     time.Duration // for running turns at the end
@@ -64,6 +65,7 @@ func readConfig(getenv func(string) string) (config, error) {
 		},
 		grace: env.duration("SHUTDOWN_GRACE", 10*time.Second, 0, time.Hour),
 	}
+	c.replicas = env.whole("REDIS_WAIT_REPLICAS", 0, 0, 10)
 	c.redis = env.redis()
 	c.entra = env.entra(c.redis)
 	if c.chat.AgentTimeout+c.chat.TurnWait > longestRequest {
@@ -96,6 +98,7 @@ func (e *environment) redis() *store.Connection {
 	memory := e.text("STORE", "")
 	c := &store.Connection{
 		Cluster:        e.yes("REDIS_CLUSTER"),
+		Sentinel:       e.text("REDIS_SENTINEL_MASTER", ""),
 		DialTimeout:    e.duration("REDIS_DIAL_TIMEOUT", 5*time.Second, 10*time.Millisecond, time.Minute),
 		CommandTimeout: e.duration("REDIS_COMMAND_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
 		PoolTimeout:    e.duration("REDIS_POOL_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
@@ -110,6 +113,8 @@ func (e *environment) redis() *store.Connection {
 		e.refuse("REDIS_URL", "and REDIS_HOSTNAME are both set: keep one")
 	case memory != "" && (rawURL != "" || host != ""):
 		e.refuse("STORE", "is memory, but REDIS_URL or REDIS_HOSTNAME names a Redis: keep one")
+	case c.Sentinel != "" && (c.Cluster || rawURL == ""):
+		e.refuse("REDIS_SENTINEL_MASTER", "needs a REDIS_URL that names a Sentinel, and no REDIS_CLUSTER")
 	case rawURL != "":
 		e.redisURL(rawURL, c)
 	case host != "":

@@ -84,10 +84,12 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 			}
 			cfg.redis.Credentials = store.EntraCredentials(credential, cfg.entra.username)
 		}
-		client := store.NewClient(*cfg.redis)
-		defer func() { _ = client.Close() }()
+		client, health := store.NewClient(*cfg.redis), store.NewClient(cfg.redis.ForHealth())
+		defer func() { _, _ = client.Close(), health.Close() }()
 		about.Store = "redis"
-		conversations = store.NewRedis(client, cfg.limits, cfg.timeout)
+		kept := store.NewRedis(client, health, store.Options{Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas}, log)
+		defer kept.Close()
+		conversations = kept
 	} else {
 		log.Warn("REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,7 +31,9 @@ func openOnRedis(t *testing.T, issuer *authtest.Issuer) (*service, *redistest.Se
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { _ = client.Close() })
 	limits := chat.Limits{TTL: time.Hour, Messages: 100, Conversations: 100}
-	return openOver(t, store.NewRedis(client, limits, 5*time.Second), agent.Echo{}, Edge{}, issuer), server
+	conversations := store.NewRedis(client, client, store.Options{Limits: limits, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
+	t.Cleanup(conversations.Close)
+	return openOver(t, conversations, agent.Echo{}, Edge{}, issuer), server
 }
 
 // executed is how many scripts of each kind a server has executed; every store call is one.
@@ -194,7 +197,9 @@ func BenchmarkForeignOrMissing(b *testing.B) {
 	server := redistest.Start(b)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	b.Cleanup(func() { _ = client.Close() })
-	conversations := store.NewRedis(client, chat.Limits{TTL: time.Hour, Messages: 100, Conversations: 100}, 5*time.Second)
+	limits := chat.Limits{TTL: time.Hour, Messages: 100, Conversations: 100}
+	conversations := store.NewRedis(client, client, store.Options{Limits: limits, Timeout: 5 * time.Second}, slog.New(slog.DiscardHandler))
+	b.Cleanup(conversations.Close)
 	alice, bob := chat.Owner{TenantID: "t", UserID: "alice"}, chat.Owner{TenantID: "t", UserID: "bob"}
 	id, missing := "01890a5d-ac96-774b-bcce-b302099a8058", "01890a5d-ac96-774b-bcce-b302099a8057"
 	_, err := conversations.Start(b.Context(), alice, chat.Start{Conversation: chat.Conversation{ID: id}, Now: time.Now()})

@@ -133,8 +133,14 @@ type Store interface {
 	// Whatever it names could be got at l.Now. It is not an access.
 	List(ctx context.Context, owner Owner, l List) (conversations []Conversation, more bool, err error)
 
-	// Ping returns nil when the store answers.
-	Ping(ctx context.Context) error
+	// Ping returns no error when the store answers, or did so within the last second.
+	Ping(ctx context.Context) (Vitals, error)
+}
+
+// Vitals is what a store tells of itself.
+type Vitals struct {
+	Latency time.Duration // of the last ping
+	Warning string        // what endangers what is kept; empty: nothing that is known
 }
 
 // Limits bound what a store keeps.

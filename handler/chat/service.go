@@ -209,8 +209,8 @@ func (s *Service) ListConversations(ctx context.Context, owner Owner, l List) ([
 	return conversations, more, wrap("list conversations", err)
 }
 
-// Health returns nil when the store answers.
-func (s *Service) Health(ctx context.Context) error {
+// Health returns no error when the store answers.
+func (s *Service) Health(ctx context.Context) (Vitals, error) {
 	return s.store.Ping(ctx)
 }
 

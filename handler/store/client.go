@@ -25,11 +25,18 @@ type Connection struct {
 	Lifetime    time.Duration
 	TLS         *tls.Config // nil: not encrypted
 	Cluster     bool        // Addr is one node of a cluster
+	Sentinel    string      // the master's name, when Addr is a Sentinel
 
 	DialTimeout    time.Duration
 	CommandTimeout time.Duration // for one reply
 	PoolTimeout    time.Duration // for a free connection
 	PoolSize       int           // connections, per node of a cluster
+}
+
+// ForHealth is the same way to Redis, for the few commands that ask how it is: they must not wait behind all others.
+func (c Connection) ForHealth() Connection {
+	c.PoolSize = 2
+	return c
 }
 
 // NewClient returns the client that all functions share. It connects when it is first used.
@@ -56,7 +63,21 @@ func NewClient(c Connection) redis.UniversalClient {
 		DisableIdentity:          true, // unknown before Redis 7.2; saves a round trip when connecting
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if !c.Cluster {
+	switch {
+	case c.Sentinel != "":
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: c.Sentinel, SentinelAddrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, Dialer: o.Dialer,
+
+			DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolTimeout: o.PoolTimeout,
+			ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
+			MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
+
+			PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, ConnMaxIdleTime: o.ConnMaxIdleTime,
+			ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter,
+
+			Protocol: o.Protocol, DisableIdentity: o.DisableIdentity,
+		})
+	case !c.Cluster:
 		return redis.NewClient(o)
 	}
 	return redis.NewClusterClient(&redis.ClusterOptions{

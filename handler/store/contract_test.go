@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -37,9 +38,9 @@ func TestContract(t *testing.T) {
 
 	stores := map[string]func(chat.Limits) chat.Store{
 		"memory":  func(l chat.Limits) chat.Store { return NewMemory(l) },
-		"redis":   func(l chat.Limits) chat.Store { return NewRedis(plain, l, 10*time.Second) },
-		"tls":     func(l chat.Limits) chat.Store { return NewRedis(encrypted, l, 10*time.Second) },
-		"cluster": func(l chat.Limits) chat.Store { return NewRedis(cluster, l, 10*time.Second) },
+		"redis":   func(l chat.Limits) chat.Store { return newRedis(t, plain, l, 10*time.Second) },
+		"tls":     func(l chat.Limits) chat.Store { return newRedis(t, encrypted, l, 10*time.Second) },
+		"cluster": func(l chat.Limits) chat.Store { return newRedis(t, cluster, l, 10*time.Second) },
 	}
 	for name, open := range stores {
 		for rule, check := range rules {
@@ -757,6 +758,13 @@ func checkLimits(t *testing.T, w *world) {
 
 	_, err = w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0.Add(time.Hour)})
 	require.NoError(t, err, "expired conversations still count")
+}
+
+// newRedis returns a store over a client, which its health uses too.
+func newRedis(t testing.TB, client redis.UniversalClient, l chat.Limits, timeout time.Duration) *Redis {
+	r := NewRedis(client, client, Options{Limits: l, Timeout: timeout}, slog.New(slog.DiscardHandler))
+	t.Cleanup(r.Close)
+	return r
 }
 
 // world is a store and the owner whom a rule is about.

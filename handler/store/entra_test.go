@@ -71,7 +71,7 @@ func TestRedisByManagedIdentity(t *testing.T) {
 		ClientOptions: azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: -1}},
 	})
 	require.NoError(t, err)
-	w := &world{t: t, owner: someone(), Store: NewRedis(connect(t, Connection{
+	w := &world{t: t, owner: someone(), Store: newRedis(t, connect(t, Connection{
 		Addr: server.Addr, TLS: server.TLS, Credentials: EntraCredentials(credential, ""), Lifetime: 2 * time.Second,
 	}), limits, time.Second)}
 	id := w.start(t0)

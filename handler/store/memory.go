@@ -279,7 +279,7 @@ func (m *Memory) List(_ context.Context, owner chat.Owner, l chat.List) ([]chat.
 }
 
 // Ping implements chat.Store.
-func (m *Memory) Ping(context.Context) error { return nil }
+func (m *Memory) Ping(context.Context) (chat.Vitals, error) { return chat.Vitals{}, nil }
 
 // byRecency sorts the last updated first, and of equal times the highest id.
 func byRecency(a, b chat.Conversation) int {

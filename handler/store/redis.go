@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -41,19 +42,40 @@ var (
 	finishScript = redis.NewScript(conversationLua + finishLua)
 	getScript    = redis.NewScript(conversationLua + getLua)
 	listScript   = redis.NewScript(conversationLua + listLua)
+
+	// writing are the scripts whose effect is acknowledged to callers.
+	writing = []*redis.Script{claimScript, startScript, beginScript, finishScript}
 )
 
 // Redis is a chat.Store in Redis 6.0 or later, alone or a cluster. Each method is one script in one round trip, which recognises
 // its own second execution, so the client may retry.
 type Redis struct {
 	client  redis.UniversalClient
-	limits  chat.Limits
-	timeout time.Duration
+	options Options
+	breaker *breaker
+	pulse   *pulse
 }
 
-// NewRedis returns a store that gives up a call after timeout. It does not connect.
-func NewRedis(client redis.UniversalClient, limits chat.Limits, timeout time.Duration) *Redis {
-	return &Redis{client: client, limits: limits, timeout: timeout}
+// Options are what a Redis store keeps to.
+type Options struct {
+	Limits   chat.Limits
+	Timeout  time.Duration // after which a call is given up
+	Replicas int           // that must have a write before it is acknowledged
+}
+
+// NewRedis returns a store that uses client for its calls, and health to ask how Redis is. It does not connect.
+// Close it; the clients remain the caller's.
+func NewRedis(client, health redis.UniversalClient, o Options, log *slog.Logger) *Redis {
+	return &Redis{
+		client: client, options: o,
+		breaker: newBreaker(func(ctx context.Context) error { return health.Ping(ctx).Err() }, log),
+		pulse:   &pulse{client: health, log: log},
+	}
+}
+
+// Close ends what the store does in the background.
+func (r *Redis) Close() {
+	r.breaker.close()
 }
 
 // Claim implements chat.Store.
@@ -88,7 +110,7 @@ func (r *Redis) Start(ctx context.Context, owner chat.Owner, s chat.Start) (chat
 		claim = []any{s.Token, s.Guard.Request, r.guardTTL(*s.Guard)}
 	}
 	reply, err := r.run(ctx, startScript, owner, id, guards, s.Now, slices.Concat([]any{
-		r.limits.TTL.Milliseconds(), r.limits.Conversations, about, s.Conversation.ExternalID, s.AgentRef,
+		r.options.Limits.TTL.Milliseconds(), r.options.Limits.Conversations, about, s.Conversation.ExternalID, s.AgentRef,
 	}, claim, greeting)...)
 	if err != nil {
 		return chat.Conversation{}, fmt.Errorf("redis: start: %w", err)
@@ -102,7 +124,7 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 	if err != nil {
 		return chat.Turn{}, err
 	}
-	args := []any{r.limits.TTL.Milliseconds(), r.limits.Messages, b.Token, b.Lease.Milliseconds(), b.Context, question, b.Guards[0].Request}
+	args := []any{r.options.Limits.TTL.Milliseconds(), r.options.Limits.Messages, b.Token, b.Lease.Milliseconds(), b.Context, question, b.Guards[0].Request}
 	for _, g := range b.Guards {
 		args = append(args, r.guardTTL(g))
 	}
@@ -146,7 +168,7 @@ func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.
 
 // Get implements chat.Store.
 func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.Message, error) {
-	reply, err := r.run(ctx, getScript, owner, id, nil, p.Now, r.limits.TTL.Milliseconds(), p.Before, p.Limit)
+	reply, err := r.run(ctx, getScript, owner, id, nil, p.Now, r.options.Limits.TTL.Milliseconds(), p.Before, p.Limit)
 	if err != nil {
 		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
 	}
@@ -191,18 +213,13 @@ func (r *Redis) List(ctx context.Context, owner chat.Owner, l chat.List) ([]chat
 }
 
 // Ping implements chat.Store.
-func (r *Redis) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	if err := r.client.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("redis: ping: %w", unavailable(err))
-	}
-	return nil
+func (r *Redis) Ping(context.Context) (chat.Vitals, error) {
+	return r.pulse.ping()
 }
 
 // guardTTL is how long a guard is kept, in ms: no longer than the conversation that it leads to.
 func (r *Redis) guardTTL(g chat.Guard) int64 {
-	return min(g.TTL, r.limits.TTL).Milliseconds()
+	return min(g.TTL, r.options.Limits.TTL).Milliseconds()
 }
 
 // run evaluates a script on one conversation, for a request with these guards.
@@ -219,9 +236,19 @@ func (r *Redis) run(
 
 // eval evaluates a script and returns what follows the outcome 'ok'; any other outcome is an error.
 func (r *Redis) eval(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	if err := r.breaker.admit(); err != nil {
+		return nil, unavailable(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.options.Timeout)
 	defer cancel()
-	reply, err := script.Run(ctx, r.client, keys, args...).StringSlice()
+	var reply []string
+	var err error
+	if r.options.Replicas > 0 && slices.Contains(writing, script) {
+		reply, err = runAndWait(ctx, r.client, script, r.options.Replicas, r.options.Timeout*3/4, keys, args...)
+	} else {
+		reply, err = script.Run(ctx, r.client, keys, args...).StringSlice()
+	}
+	r.breaker.note(err)
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -36,7 +36,7 @@ func connect(t *testing.T, c Connection) redis.UniversalClient {
 
 func openRedis(t *testing.T, addr string) *world {
 	t.Helper()
-	return &world{Store: NewRedis(connect(t, Connection{Addr: addr}), limits, time.Second), t: t, owner: someone()}
+	return &world{Store: newRedis(t, connect(t, Connection{Addr: addr}), limits, time.Second), t: t, owner: someone()}
 }
 
 func TestDigestKeepsOwnersApart(t *testing.T) {
@@ -132,7 +132,7 @@ func TestEveryKeyExpiresAndTheIndexShrinks(t *testing.T) {
 // The server's own clock ends a conversation that nobody asks for again.
 func TestExpiryByTheServer(t *testing.T) {
 	server := redistest.Start(t)
-	w := &world{t: t, owner: someone(), Store: NewRedis(
+	w := &world{t: t, owner: someone(), Store: newRedis(t,
 		connect(t, Connection{Addr: server.Addr}), chat.Limits{TTL: 200 * time.Millisecond, Messages: 10, Conversations: 10}, time.Second)}
 	id := w.start(time.Now())
 	w.turn(id, "x", time.Now())
@@ -161,11 +161,16 @@ func TestRoundTrips(t *testing.T) {
 		trips int
 		do    func()
 	}{
-		"start":  {1, func() { w.start(t0) }},
-		"send":   {2, func() { w.turn(id, "x", t0) }},
-		"get":    {1, func() { w.get(id, t0) }},
-		"list":   {1, func() { w.list(t0) }},
-		"health": {1, func() { require.NoError(t, w.Ping(t.Context())) }},
+		"start": {1, func() { w.start(t0) }},
+		"send":  {2, func() { w.turn(id, "x", t0) }},
+		"get":   {1, func() { w.get(id, t0) }},
+		"list":  {1, func() { w.list(t0) }},
+		"health": {1, func() {
+			for range 10 { // within a second
+				_, err := w.Ping(t.Context())
+				require.NoError(t, err)
+			}
+		}},
 	} {
 		before := calls()
 		row.do()
@@ -256,7 +261,7 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 			return err
 		}},
 	} {
-		require.NoError(t, through.Ping(t.Context())) // a connection stands, so that the next reply is the script's
+		through.list(t0) // a connection stands, so that the next reply is the script's
 		before := executed()
 		link.loseNext.Store(true)
 		require.NoError(t, call.do(), call.script)
@@ -460,8 +465,8 @@ func TestUnavailableByTheAddress(t *testing.T) {
 		"silent":                      {Connection{Addr: silent.Addr().String()}, unknown},
 		"a certificate of a stranger": {Connection{Addr: secure.Addr, TLS: strange}, operator},
 	} {
-		w := &world{Store: NewRedis(connect(t, row.c), limits, time.Second), t: t, owner: someone()}
-		err := w.Ping(t.Context())
+		w := &world{Store: newRedis(t, connect(t, row.c), limits, time.Second), t: t, owner: someone()}
+		_, err := w.Ping(t.Context())
 		require.ErrorIs(t, err, chat.ErrUnavailable, name)
 		require.ErrorContains(t, err, row.class, name)
 	}
@@ -472,11 +477,14 @@ func TestARestartOfRedisCostsNoCall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := start(t)
 			client := connect(t, Connection{Addr: server.Addr, TLS: server.TLS})
-			w := &world{Store: NewRedis(client, limits, 5*time.Second), t: t, owner: someone()}
+			w := &world{Store: newRedis(t, client, limits, 5*time.Second), t: t, owner: someone()}
 			require.Eventually(t, func() bool { // idle connections, more of them than a call has tries
 				var all sync.WaitGroup
 				for range 20 {
-					all.Go(func() { assert.NoError(t, w.Ping(t.Context())) })
+					all.Go(func() {
+						_, _, err := w.List(t.Context(), w.owner, chat.List{Limit: 1, Now: t0})
+						assert.NoError(t, err)
+					})
 				}
 				all.Wait()
 				return client.PoolStats().IdleConns >= 8
@@ -484,7 +492,7 @@ func TestARestartOfRedisCostsNoCall(t *testing.T) {
 			server.Kill()
 			server.Restart()
 			for range 10 {
-				require.NoError(t, w.Ping(t.Context()))
+				w.list(t0)
 			}
 		})
 	}
@@ -543,7 +551,7 @@ func BenchmarkTurn(b *testing.B) {
 	many := chat.Limits{TTL: time.Hour, Messages: 10_000_000, Conversations: 10}
 	for _, n := range []int{10, 1_000, 10_000} {
 		b.Run(fmt.Sprintf("after %d messages", n), func(b *testing.B) {
-			s := NewRedis(client, many, time.Minute)
+			s := newRedis(b, client, many, time.Minute)
 			owner := someone()
 			greeting := make([]chat.Message, n)
 			for i := range greeting {
@@ -568,7 +576,7 @@ func BenchmarkMemory(b *testing.B) {
 	server := redistest.Start(b)
 	client := NewClient(Connection{Network: "tcp", Addr: server.Addr, PoolSize: 1, DialTimeout: time.Second, CommandTimeout: time.Minute, PoolTimeout: time.Second})
 	b.Cleanup(func() { _ = client.Close() })
-	s := NewRedis(client, chat.Limits{TTL: time.Hour, Messages: 1 << 40, Conversations: 1 << 40}, time.Minute)
+	s := newRedis(b, client, chat.Limits{TTL: time.Hour, Messages: 1 << 40, Conversations: 1 << 40}, time.Minute)
 	used := func(keys int) float64 {
 		require.Eventually(b, func() bool { return server.CLI("dbsize") == strconv.Itoa(keys) }, time.Minute, time.Millisecond, "guards have not ended")
 		match := regexp.MustCompile(`used_memory:(\d+)`).FindStringSubmatch(server.CLI("info", "memory"))

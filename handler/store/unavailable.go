@@ -18,7 +18,7 @@ import (
 // the command. Every other error is a bug or a wrong set-up, and is returned as it is. So is the caller's own leaving.
 func unavailable(err error) error {
 	class := classOf(err)
-	if class == "" {
+	if class == "" || errors.Is(err, chat.ErrUnavailable) {
 		return err
 	}
 	return fmt.Errorf("%w, %s: %w", chat.ErrUnavailable, class, err)
@@ -38,6 +38,8 @@ func classOf(err error) string {
 	var op *net.OpError
 	var network net.Error
 	switch {
+	case errors.Is(err, errDown):
+		return notExecuted
 	case errors.Is(err, errNoToken):
 		return notExecuted + ", " + operator
 	case errors.Is(err, context.Canceled):
