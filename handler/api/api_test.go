@@ -21,6 +21,7 @@ import (
 	"chatkeep/handler/auth"
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/redistest"
 	"chatkeep/handler/store"
 
 	"github.com/stretchr/testify/require"
@@ -486,6 +487,38 @@ func TestHealthAndProbe(t *testing.T) {
 	require.Equal(t, 200, a.status)
 	require.Empty(t, a.text)
 	require.Empty(t, s.log.String())
+}
+
+func TestHealthTellsOfTheStore(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+	client := store.NewClient(store.Connection{Network: "tcp", Addr: server.Addr, PoolSize: 1, DialTimeout: time.Second, CommandTimeout: time.Second})
+	t.Cleanup(func() { _ = client.Close() })
+	conversations := store.NewRedis(client, client, store.Options{Timeout: time.Second}, slog.New(slog.DiscardHandler))
+	t.Cleanup(conversations.Close)
+	s := openOver(t, conversations, agent.Echo{}, Edge{}, authtest.New())
+	s.server.about.Store = "redis"
+	a := s.send("GET", "/health", nobody, "")
+	require.Equal(t, 200, a.status, "what works is not taken out of service")
+	require.Equal(t, "degraded", a.body["status"])
+	require.Contains(t, a.body["warning"], "allkeys-lru")
+	require.Equal(t, "connected", a.body["redisStatus"])
+	require.Positive(t, a.body["redisLatencyMs"])
+
+	server.Kill()
+	require.Eventually(t, func() bool { return s.send("GET", "/health", nobody, "").status == 503 }, 10*time.Second, 50*time.Millisecond)
+	a = s.send("GET", "/health", nobody, "")
+	require.Equal(t, 503, a.status)
+	require.Equal(t, "unhealthy", a.body["status"])
+	require.Equal(t, "unavailable", a.body["redisStatus"])
+	a = s.send("HEAD", "/health", nobody, "")
+	require.Equal(t, 503, a.status)
+	require.Empty(t, a.text)
+	for _, method := range []string{"GET", "HEAD"} {
+		require.Equal(t, 200, s.send(method, "/health?live=1", nobody, "").status)
+	}
+	require.Equal(t, "alive", s.send("GET", "/health?live=1", nobody, "").body["status"])
+	server.Restart()
+	require.Eventually(t, func() bool { return s.send("HEAD", "/health", nobody, "").status == 200 }, 10*time.Second, 50*time.Millisecond)
 }
 
 func TestOnlyOurFrontDoorIsAdmitted(t *testing.T) {

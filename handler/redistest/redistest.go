@@ -37,10 +37,11 @@ type Server struct {
 	TLS    *tls.Config
 	CAFile string
 
-	t       testing.TB
-	dir     string
-	args    []string
-	command *exec.Cmd
+	t        testing.TB
+	dir      string
+	args     []string
+	sentinel string // path of its configuration, when it is a Sentinel
+	command  *exec.Cmd
 }
 
 // Start starts a server with more arguments for redis-server.
@@ -84,6 +85,33 @@ func StartCluster(t testing.TB, masters, replicasEach int) *Cluster {
 		s.await("cluster_known_nodes:"+strconv.Itoa(len(c.Servers)), "cluster", "info")
 	}
 	return c
+}
+
+// StartReplica starts a replica of a server, and returns when it is in step.
+func StartReplica(t testing.TB, master *Server, args ...string) *Server {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(master.Addr)
+	s := Start(t, append([]string{"--replicaof", host, port}, args...)...)
+	s.await("master_link_status:up", "info", "replication")
+	master.await("state=online", "info", "replication")
+	return s
+}
+
+// SentinelMaster is what a Sentinel calls its master.
+const SentinelMaster = "chat"
+
+// StartSentinel starts a Sentinel that watches a master with one replica, and fails over a second after the master's death.
+func StartSentinel(t testing.TB, master *Server) *Server {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(master.Addr)
+	s := prepare(t, nil)
+	s.sentinel = filepath.Join(s.dir, "sentinel.conf")
+	config := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s 1\nsentinel down-after-milliseconds %[1]s 1000\nsentinel failover-timeout %[1]s 3000\n",
+		SentinelMaster, host, port)
+	require.NoError(t, os.WriteFile(s.sentinel, []byte(config), 0o600))
+	s.start()
+	s.await("slaves=1", "info", "sentinel")
+	return s
 }
 
 // Kill ends the server at once, as a crash does.
@@ -173,6 +201,9 @@ func (s *Server) launch() {
 		args = append(args[:len(args)-2], "--port", "0", "--tls-port", port, "--tls-auth-clients", "no",
 			"--tls-ca-cert-file", s.CAFile,
 			"--tls-cert-file", filepath.Join(s.dir, "server.pem"), "--tls-key-file", filepath.Join(s.dir, "key.pem"))
+	}
+	if s.sentinel != "" {
+		args = []string{s.sentinel, "--sentinel", "--bind", "127.0.0.1", "--dir", s.dir, "--port", port}
 	}
 	s.command = exec.Command("redis-server", slices.Concat(args, s.args)...)
 	require.NoError(s.t, s.command.Start())

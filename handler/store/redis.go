@@ -249,6 +249,9 @@ func (r *Redis) eval(ctx context.Context, script *redis.Script, keys []string, a
 		reply, err = script.Run(ctx, r.client, keys, args...).StringSlice()
 	}
 	r.breaker.note(err)
+	if cluster, ok := r.client.(*redis.ClusterClient); ok && !answered(err) {
+		cluster.ReloadState(ctx) // somebody else may be the master now; by itself the client looks only now and then
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -73,6 +73,7 @@ const notDeployed = {
   WEBSITE_SITE_NAME: 'the platform sets it',
   WEBSITE_HOSTNAME: 'the platform sets it',
   CONTAINER_NAME: 'the platform sets it',
+  REDIS_SENTINEL_MASTER: 'neither of Azure\'s products is a Sentinel',
   IDENTITY_ENDPOINT: 'the platform sets it',
   IDENTITY_HEADER: 'the platform sets it',
   STORE: 'a deployment keeps conversations in Redis',
@@ -83,9 +84,6 @@ const notDeployed = {
 
 // Names that only a handler with more agents than echo reads; main.bicep sets them only for such an agent.
 const ofOtherAgents = ['AGENT_ENDPOINT', 'AGENT_MODEL']
-
-// Names that handler/config.go need not read yet; main.bicep sets them only when asked to.
-const ahead = ['REDIS_WAIT_REPLICAS', 'IDEMPOTENCY_TTL']
 
 // settingsOf finds the variables that Go code names.
 function settingsOf(code) {
@@ -109,8 +107,7 @@ export function checkSettings(project) {
     }
   }
   for (const name of deployed) {
-    const optional = ofOtherAgents.includes(name) ? withAgent.includes(name) : ahead.includes(name) && tunable.includes(name)
-    if (!read.has(name) && !optional) {
+    if (!read.has(name) && !(ofOtherAgents.includes(name) && withAgent.includes(name))) {
       report(`sets ${name}, which handler/config.go does not read`)
     }
   }

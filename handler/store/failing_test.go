@@ -1,0 +1,379 @@
+package store
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"chatkeep/handler/chat"
+	"chatkeep/handler/redistest"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What happens when Redis hangs, dies, fails over, forgets or is full.
+
+// defaults are the budgets that the program has unless it is told otherwise.
+func defaults(addr string) Connection {
+	return Connection{
+		Network: "tcp", Addr: addr, PoolSize: 20,
+		DialTimeout: 5 * time.Second, CommandTimeout: time.Second, PoolTimeout: time.Second,
+	}
+}
+
+// openWith opens a store as the program does: with a client for calls and one for health.
+func openWith(t testing.TB, c Connection, o Options, log *slog.Logger) (*world, *Redis) {
+	t.Helper()
+	client, health := NewClient(c), NewClient(c.ForHealth())
+	t.Cleanup(func() { _, _ = client.Close(), health.Close() })
+	r := NewRedis(client, health, o, log)
+	t.Cleanup(r.Close)
+	w := &world{Store: r, owner: someone()}
+	if tt, ok := t.(*testing.T); ok {
+		w.t = tt
+	}
+	return w, r
+}
+
+// slowLink is a link to a server on which every byte of an answer takes the given time.
+func slowLink(t testing.TB, upstream string, latency time.Duration) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", upstream)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+			go func() {
+				time.Sleep(latency)
+				_, _ = io.Copy(client, server)
+				_ = client.Close()
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// hung are the ways in which a Redis does not answer and does not refuse.
+var hung = map[string]func(t testing.TB) (addr string){
+	"a paused process": func(t testing.TB) string {
+		server := redistest.Start(t)
+		server.Pause()
+		t.Cleanup(server.Resume)
+		return server.Addr
+	},
+	"a silent port": func(t testing.TB) string {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = listener.Close() })
+		return listener.Addr().String()
+	},
+	"30 s of latency": func(t testing.TB) string {
+		return slowLink(t, redistest.Start(t).Addr, 30*time.Second)
+	},
+}
+
+const callers = 200
+
+// call has parallel callers get something once each, and returns how long each took, in order. All must fail.
+func call(t testing.TB, w *world) []time.Duration {
+	took := make([]time.Duration, callers)
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			asked := time.Now()
+			_, _, err := w.Get(t.Context(), w.owner, newID(), page(t0))
+			took[i] = time.Since(asked)
+			assert.ErrorIs(t, err, chat.ErrUnavailable)
+		})
+	}
+	all.Wait()
+	slices.Sort(took)
+	return took
+}
+
+func TestAHungRedisHoldsNobody(t *testing.T) {
+	for name, hang := range hung {
+		t.Run(name, func(t *testing.T) {
+			w, r := openWith(t, defaults(hang(t)), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
+			before := runtime.NumGoroutine()
+			first := call(t, w)
+			require.Less(t, first[callers*99/100], 5*time.Second) // 1.25 s on a machine that is not loaded, see BenchmarkHung
+			require.Eventually(t, func() bool { return r.breaker.admit() != nil }, 10*time.Second, time.Millisecond)
+			for range 5 {
+				call(t, w)
+				require.LessOrEqual(t, r.client.PoolStats().TotalConns, uint32(20))
+				require.Less(t, runtime.NumGoroutine(), before+callers, "goroutines pile up")
+			}
+		})
+	}
+}
+
+// BenchmarkHung measures how long 200 parallel callers wait for a Redis that hangs, the slowest 1 % left out: before, and after it is
+// known.
+func BenchmarkHung(b *testing.B) {
+	for name, hang := range hung {
+		b.Run(name, func(b *testing.B) {
+			addr := hang(b)
+			for b.Loop() {
+				w, r := openWith(b, defaults(addr), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
+				first := call(b, w)
+				require.Eventually(b, func() bool { return r.breaker.admit() != nil }, 10*time.Second, time.Millisecond)
+				then := call(b, w)
+				b.ReportMetric(float64(first[callers*99/100].Milliseconds()), "ms-p99-first")
+				b.ReportMetric(float64(then[callers*99/100].Microseconds())/1000, "ms-p99-then")
+			}
+		})
+	}
+}
+
+func TestTheBreakerOpensAndClosesByItself(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail, heal func(*redistest.Server)
+	}{
+		"hung":   {(*redistest.Server).Pause, (*redistest.Server).Resume},
+		"killed": {(*redistest.Server).Kill, (*redistest.Server).Restart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log safeBuffer
+			server := redistest.Start(t)
+			w, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: 300 * time.Millisecond}, slog.New(slog.NewJSONHandler(&log, nil)))
+			id := w.start(t0)
+			c.fail(server)
+			for range breakerFailures {
+				_, _, err := w.Get(t.Context(), w.owner, id, page(t0))
+				require.ErrorIs(t, err, chat.ErrUnavailable)
+				require.NotErrorIs(t, err, errDown)
+			}
+			require.Eventually(t, func() bool { return r.breaker.admit() != nil }, 10*time.Second, time.Millisecond)
+			_, _, err := w.Get(t.Context(), w.owner, id, page(t0))
+			require.ErrorIs(t, err, chat.ErrUnavailable)
+			require.ErrorIs(t, err, errDown)
+			require.ErrorContains(t, err, notExecuted)
+
+			c.heal(server)
+			healed := time.Now()
+			require.Eventually(t, func() bool { return r.breaker.admit() == nil }, 10*time.Second, time.Millisecond, "it needs traffic to notice")
+			t.Logf("noticed after %v", time.Since(healed))
+			_, _, err = w.Get(t.Context(), w.owner, id, page(t0))
+			require.NotErrorIs(t, err, chat.ErrUnavailable)
+			require.Eventually(t, func() bool {
+				return strings.Count(log.String(), "redis is no longer taken for down") == 1
+			}, 10*time.Second, time.Millisecond)
+			require.Equal(t, 1, strings.Count(log.String(), "redis is down, calls fail at once"))
+			require.Equal(t, 2, strings.Count(log.String(), "\n"))
+		})
+	}
+}
+
+func TestRefusalsAndLeavingCallersOpenNoBreaker(t *testing.T) {
+	server := redistest.Start(t)
+	w, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
+	server.CLI("replicaof", "127.0.0.1", "1")
+	for range 2 * breakerFailures {
+		_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0})
+		require.ErrorIs(t, err, chat.ErrUnavailable)
+		require.NotErrorIs(t, err, errDown)
+		w.list(t0)
+	}
+	require.False(t, r.breaker.probing)
+}
+
+// safeBuffer is a log that can be read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// untilBack repeats a turn until it succeeds, and returns how long that took. What fails must say that the store is unavailable.
+func untilBack(t *testing.T, w *world, id string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for time.Since(began) < 30*time.Second {
+		b := begin(newID(), "after", t0)
+		_, err := w.Begin(t.Context(), w.owner, id, b)
+		if err == nil {
+			return time.Since(began)
+		}
+		require.ErrorIs(t, err, chat.ErrUnavailable)
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("it did not come back")
+	return 0
+}
+
+func TestSentinelFailsOver(t *testing.T) {
+	master := redistest.Start(t)
+	replica := redistest.StartReplica(t, master)
+	c := defaults(redistest.StartSentinel(t, master).Addr)
+	c.Sentinel = redistest.SentinelMaster
+	w, _ := openWith(t, c, Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
+	id := w.start(t0)
+	w.turn(id, "before", t0)
+	require.Eventually(t, func() bool { return replica.CLI("dbsize") == master.CLI("dbsize") }, 10*time.Second, 10*time.Millisecond)
+	master.CLI("wait", "1", "5000")
+	master.Kill()
+	took := untilBack(t, w, id)
+	t.Logf("back after %v", took)
+	require.Less(t, took, 6*time.Second)
+	_, messages := w.get(id, t0)
+	require.Equal(t, []string{"before complete", "re before complete", "after pending"}, texts(messages))
+}
+
+func TestAClusterFailsOver(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 1)
+	c := defaults(cluster.Addrs[0])
+	c.Cluster = true
+	w, r := openWith(t, c, Options{Limits: limits, Timeout: time.Second, Replicas: 1}, slog.New(slog.DiscardHandler))
+	clusterClient := r.client.(*redis.ClusterClient)
+	require.Eventually(t, func() bool { // a fresh replica takes some seconds until it may take over
+		w.owner = someone()
+		_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0})
+		return err == nil
+	}, 30*time.Second, 50*time.Millisecond)
+	id := w.start(t0)
+	w.turn(id, "before", t0)
+	master, err := clusterClient.MasterForKey(t.Context(), ownerKeys(w.owner)[0])
+	require.NoError(t, err)
+	r.options.Replicas = 0 // the new master has none
+	for _, server := range cluster.Servers {
+		if server.Addr == master.Options().Addr {
+			server.Kill()
+		}
+	}
+	took := untilBack(t, w, id)
+	t.Logf("back after %v", took)
+	require.Less(t, took, 6*time.Second)
+	_, messages := w.get(id, t0)
+	require.Equal(t, []string{"before complete", "re before complete", "after pending"}, texts(messages))
+}
+
+func TestAWriteWaitsForReplicas(t *testing.T) {
+	master := redistest.Start(t)
+	replica := redistest.StartReplica(t, master)
+	w, _ := openWith(t, defaults(master.Addr), Options{Limits: limits, Timeout: time.Second, Replicas: 1}, slog.New(slog.DiscardHandler))
+	id := w.start(t0)
+	w.turn(id, "before", t0)
+	master.CLI("script", "flush")
+	w.turn(id, "without scripts", t0)
+	require.Equal(t, master.CLI("dbsize"), replica.CLI("dbsize"), "it did not wait")
+
+	replica.Pause()
+	b := begin("token", "question", t0)
+	_, err := w.Begin(t.Context(), w.owner, id, b)
+	require.ErrorIs(t, err, chat.ErrUnavailable)
+	require.ErrorContains(t, err, unknown)
+	_, messages := w.get(id, t0) // reads go on
+	require.Len(t, messages, 5)
+	replica.Resume()
+	_, err = w.Begin(t.Context(), w.owner, id, b)
+	require.NoError(t, err, "the repeated write did not find itself")
+	_, messages = w.get(id, t0)
+	require.Len(t, messages, 5)
+}
+
+func TestOutOfMemoryReadsGoOn(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
+	w := openRedis(t, server.Addr)
+	id := w.start(t0)
+	w.turn(id, "before", t0)
+	dying := begin("token", "question", t0)
+	_, err := w.Begin(t.Context(), w.owner, id, dying)
+	require.NoError(t, err)
+	server.CLI("config", "set", "maxmemory", "1")
+	for now := range 2 {
+		_, err = w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0})
+		require.ErrorIs(t, err, chat.ErrUnavailable)
+		require.ErrorContains(t, err, operator)
+		_, err = w.Begin(t.Context(), w.owner, id, begin("another", "question", t0.Add(lease)))
+		require.ErrorIs(t, err, chat.ErrUnavailable)
+		_, err = w.Finish(t.Context(), w.owner, id, chat.Finish{Token: "token", State: chat.Complete, Now: t0})
+		require.ErrorIs(t, err, chat.ErrUnavailable)
+		c, messages := w.get(id, t0.Add(time.Duration(now)*lease))
+		require.Equal(t, []string{"before complete", "re before complete", "question pending"}, texts(messages))
+		require.Equal(t, int64(4), c.Version)
+		require.Equal(t, []string{id}, w.list(t0))
+	}
+	server.CLI("config", "set", "maxmemory", "0")
+	_, messages := w.get(id, t0.Add(lease))
+	require.Equal(t, []string{"before complete", "re before complete", "question failed"}, texts(messages))
+}
+
+func TestEvictionIsWarnedOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		warn string
+	}{
+		"no limit":          {nil, ""},
+		"noeviction":        {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "noeviction"}, ""},
+		"Azure's own start": {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"}, "volatile-lru"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log safeBuffer
+			server := redistest.Start(t, c.args...)
+			_, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.NewJSONHandler(&log, nil)))
+			for range 3 {
+				r.pulse.at = time.Time{} // a second later
+				vitals, err := r.Ping(t.Context())
+				require.NoError(t, err)
+				require.Positive(t, vitals.Latency)
+				require.Equal(t, c.warn != "", vitals.Warning != "")
+				require.Contains(t, vitals.Warning, c.warn)
+			}
+			require.Equal(t, c.warn != "", log.String() != "")
+			require.LessOrEqual(t, strings.Count(log.String(), "\n"), 1, "it warns more than once an hour")
+
+			server.CLI("config", "set", "maxmemory-policy", "noeviction")
+			r.pulse.at, r.pulse.checked = time.Time{}, time.Now().Add(-policyEvery)
+			vitals, err := r.Ping(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, vitals.Warning, "an hour later it is not looked at again")
+		})
+	}
+}
+
+func TestHealthNeverWaitsBehindCalls(t *testing.T) {
+	server := redistest.Start(t)
+	c := defaults(server.Addr)
+	c.PoolSize, c.CommandTimeout = 1, time.Minute
+	_, r := openWith(t, c, Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
+	blocked := make(chan error, 1)
+	go func() { blocked <- r.client.BLPop(t.Context(), time.Minute, "never").Err() }()
+	require.Eventually(t, func() bool { return strings.Contains(server.CLI("client", "list"), "cmd=blpop") }, 10*time.Second, time.Millisecond)
+	_, _, err := r.List(t.Context(), someone(), chat.List{Limit: 1, Now: t0})
+	require.ErrorIs(t, err, chat.ErrUnavailable, "the pool is not saturated")
+	_, err = r.Ping(t.Context())
+	require.NoError(t, err)
+	server.CLI("rpush", "never", "x")
+	require.NoError(t, <-blocked)
+}
