@@ -87,11 +87,12 @@ func StartCluster(t testing.TB, masters, replicasEach int) *Cluster {
 	return c
 }
 
-// StartReplica starts a replica of a server, and returns when it is in step.
+// StartReplica starts a replica of a server, and returns when it is in step. Killed and started again it is a master.
 func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(master.Addr)
-	s := Start(t, append([]string{"--replicaof", host, port}, args...)...)
+	s := Start(t, args...)
+	s.CLI("replicaof", host, port)
 	s.await("master_link_status:up", "info", "replication")
 	master.await("state=online", "info", "replication")
 	return s

@@ -145,7 +145,8 @@ end
 local function out_of_memory(change)
   local done, problem = pcall(change)
   if done then return false end
-  if not string.find(type(problem) == 'table' and problem.err or problem, 'OOM ', 1, true) then error(problem) end
+  local isFull = string.find(type(problem) == 'table' and problem.err or problem, 'OOM ', 1, true)
+  if not isFull then change() end -- fails again, with the error as Redis words it
   return true
 end
 
