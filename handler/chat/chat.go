@@ -123,7 +123,7 @@ type Store interface {
 	Renew(ctx context.Context, owner Owner, id, token string, now time.Time, lease time.Duration) error
 
 	// Finish ends a live turn: the user message gets f.State and the replies follow it, in order.
-	// It returns the time that the replies were stamped with. ErrTurnLost: the token does not hold a live turn; nothing is written.
+	// It returns the time that the replies were stamped with; repeated, that of the first time. ErrTurnLost: the token does not hold a live turn; nothing is written.
 	Finish(ctx context.Context, owner Owner, id string, f Finish) (time.Time, error)
 
 	// Get returns a conversation and a page of its messages, oldest first, and counts as an access.

@@ -222,10 +222,10 @@ func wrap(doing string, err error) error {
 }
 
 // question makes the owner's message, and the guards of the request: by the message's id, and by the caller's key.
-// An id that the caller did not choose guards against late executions alone.
+// An id that the caller did not choose guards against late executions alone, until all of the turn's are over.
 func (s *Service) question(said Said) (Message, []Guard) {
 	m := Message{ID: newID(), Role: User, Kind: Text, Text: said.text(), Value: said.Value}
-	ttl := 2 * s.settings.TurnLease
+	ttl := s.settings.AgentTimeout + 2*s.settings.TurnLease
 	if said.MessageID != nil {
 		m.ID, ttl = *said.MessageID, s.settings.IdempotencyTTL
 	}

@@ -22,10 +22,11 @@ settle(c, now)
 
 local function take(asked)
   change(c, now)
-  c.turn, c.lease, c.asked, c.ended = token, now + tonumber(ARGV[7]), asked, 0
+  c.turn, c.lease, c.asked = token, now + tonumber(ARGV[7]), asked
   touch(c, now, tonumber(ARGV[4]))
   save(c, now)
   for i = 9, #KEYS do
+    redis.call('HDEL', KEYS[i], 'ended')
     remember(KEYS[i], ARGV[i + 2], 'request', ARGV[10], 'turn', token, 'asked', text(asked), 'replies', '0', 'failure', '')
   end
 end

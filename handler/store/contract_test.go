@@ -168,7 +168,9 @@ var rules = map[string]func(*testing.T, *world){
 		second, err := w.Begin(t.Context(), w.owner, id, b)
 		require.NoError(t, err)
 		require.Equal(t, first, second)
-		f := chat.Finish{Token: "one", State: chat.Complete, Replies: []chat.Message{answer("a")}, Now: t0.Add(time.Second)}
+		f := chat.Finish{
+			Token: "one", Guards: b.Guards, State: chat.Complete, Replies: []chat.Message{answer("a")}, Now: t0.Add(time.Second),
+		}
 		at, err := w.Finish(t.Context(), w.owner, id, f)
 		require.NoError(t, err)
 		f.Now = t0.Add(2 * time.Second)
@@ -178,6 +180,14 @@ var rules = map[string]func(*testing.T, *world){
 		done, messages := w.get(id, t0)
 		require.Equal(t, []string{"question complete", "a complete"}, texts(messages))
 		require.Equal(t, int64(3), done.Version)
+
+		_, err = w.Begin(t.Context(), w.owner, id, begin("two", "next", t0.Add(2*time.Second)))
+		require.NoError(t, err)
+		again, err = w.Finish(t.Context(), w.owner, id, f)
+		require.NoError(t, err, "after the next turn has begun")
+		require.Equal(t, at, again)
+		_, messages = w.get(id, t0)
+		require.Len(t, messages, 3)
 	},
 
 	"a repeated request finds its turn as it ended": func(t *testing.T, w *world) {

@@ -7,15 +7,14 @@
 -- A summary is a JSON array of strings, the fields of SUMMARY in order. A message is a JSON array [state, time in ms, message].
 -- Scripts on one conversation have ARGV 1 id   2 now, ms   3 owner, JSON. Numbers are written by text(), because tostring() loses digits of a time.
 --
--- The turn: turn is the token of the last one that began, lease when it dies (0 once it has ended), asked the seq of its message,
--- ended the time of its finish (0 while it lives, and when it died).
+-- The turn: turn is the token of the last one that began, lease when it dies (0 once it has ended), asked the seq of its message.
 --
 -- A guard knows a request by its digest. Of a turn: turn is its token, asked the seq of its message, replies how many messages
--- answered it, failure why it failed. Of a start: turn is the token of the claim, lease when it dies, made the summary once it is made,
+-- answered it, failure why it failed, ended the time of its finish (none while it lives, and when it died). Of a start: turn is the token of the claim, lease when it dies, made the summary once it is made,
 -- id the conversation's.
 
 local SUMMARY = {'owner', 'record', 'external', 'status', 'count', 'version', 'updated', 'accessed', 'expires'}
-local TURN = {'ref', 'turn', 'lease', 'asked', 'ended'}
+local TURN = {'ref', 'turn', 'lease', 'asked'}
 local INDEX = {active = 4, completed = 5, archived = 6}
 
 local function text(number)
@@ -51,7 +50,7 @@ local function load(id, now, owner)
   end
   local c = {id = id}
   for i, name in ipairs(names) do c[name] = values[i] end
-  for _, name in ipairs({'count', 'version', 'updated', 'accessed', 'expires', 'lease', 'asked', 'ended'}) do
+  for _, name in ipairs({'count', 'version', 'updated', 'accessed', 'expires', 'lease', 'asked'}) do
     c[name] = tonumber(c[name])
   end
   if c.expires <= now or c.owner ~= owner then return nil end

@@ -29,6 +29,7 @@ type guard struct {
 	asked   int64 // of a turn: seq of its message
 	replies int64 // how many messages answered it
 	failure chat.Failure
+	ended   time.Time // when it was finished; zero while it lives, and when it died
 
 	lease time.Time          // of a start: when the claim dies
 	made  *chat.Conversation // as it was then; nil until then
@@ -42,7 +43,6 @@ type kept struct {
 	token    string    // of the last turn that began
 	lease    time.Time // when the live turn dies; zero once it has ended
 	asked    int64     // seq of its message
-	ended    time.Time // when it was finished; zero while it lives, and when it died
 }
 
 // NewMemory returns an empty store.
@@ -158,7 +158,7 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 func (m *Memory) take(owner chat.Owner, k *kept, b chat.Begin, asked int64) {
 	k.change(b.Now)
 	k.messages[asked-1].State = chat.Pending
-	k.token, k.lease, k.asked, k.ended = b.Token, b.Now.Add(b.Lease), asked, time.Time{}
+	k.token, k.lease, k.asked = b.Token, b.Now.Add(b.Lease), asked
 	k.touch(b.Now, m.limits.TTL)
 	for _, g := range b.Guards {
 		m.remember(owner, b.Now, g, guard{token: b.Token, asked: asked})
@@ -217,12 +217,15 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	k, err := m.load(owner, id, f.Now)
-	switch {
-	case err != nil:
+	if err != nil {
 		return time.Time{}, chat.ErrTurnLost
-	case k.token == f.Token && !k.ended.IsZero():
-		return k.ended, nil
-	case k.token != f.Token || !k.lease.After(f.Now):
+	}
+	for _, g := range f.Guards {
+		if known := m.guards[owner][g.Name]; known != nil && known.token == f.Token && !known.ended.IsZero() {
+			return known.ended, nil
+		}
+	}
+	if k.token != f.Token || !k.lease.After(f.Now) {
 		return time.Time{}, chat.ErrTurnLost
 	}
 	k.close(f.State)
@@ -233,13 +236,12 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 	if f.AgentRef != "" {
 		k.agentRef = f.AgentRef
 	}
-	k.ended = k.UpdatedAt
 	for _, g := range f.Guards {
 		if known := m.guards[owner][g.Name]; known != nil && known.token == f.Token {
-			known.replies, known.failure = int64(len(f.Replies)), f.Failure
+			known.replies, known.failure, known.ended = int64(len(f.Replies)), f.Failure, k.UpdatedAt
 		}
 	}
-	return k.ended, nil
+	return k.UpdatedAt, nil
 }
 
 // Get implements chat.Store.

@@ -94,7 +94,7 @@ func TestFormat(t *testing.T) {
 		"owner": `["t","u"]`, "external": "", "status": "active", "count": "1", "version": "2", "ref": "ref",
 		"record":  `{"title":"Trip","metadata":{"a":"1","b":"2"},"objectId":"o","createdAt":1767323045678}`,
 		"updated": "1767323046678", "accessed": "1767323046678", "expires": "1767326646678",
-		"turn": "token", "lease": "1767323076678", "asked": "1", "ended": "0",
+		"turn": "token", "lease": "1767323076678", "asked": "1",
 	}, got)
 	guard, err := connect(t, Connection{Addr: server.Addr}).HGetAll(t.Context(), tag+"i:"+digestOf("key:k")).Result()
 	require.NoError(t, err)

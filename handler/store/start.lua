@@ -18,7 +18,7 @@ if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[5]) then return {'too many'} en
 c = {
   id = id, owner = owner, record = ARGV[6], external = ARGV[7], status = 'active', count = 0, version = 1,
   updated = now, accessed = now, expires = now + tonumber(ARGV[4]),
-  ref = ARGV[8], turn = '', lease = 0, asked = 0, ended = 0,
+  ref = ARGV[8], turn = '', lease = 0, asked = 0,
 }
 push(c, 'complete', now, arguments(12))
 save(c, now)
