@@ -92,6 +92,7 @@ func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(master.Addr)
 	s := Start(t, args...)
+	master.CLI("config", "set", "repl-diskless-sync-delay", "0") // otherwise it waits 5 s for more replicas
 	s.CLI("replicaof", host, port)
 	s.await("master_link_status:up", "info", "replication")
 	master.await("state=online", "info", "replication")
