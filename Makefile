@@ -2,7 +2,7 @@
 
 TOOL = go tool -modfile=scripts/tools/go.mod
 
-.PHONY: run test infra-check check lint fuzz bench package start coldstart tools
+.PHONY: run test infra-check check lint fuzz torture bench package start coldstart tools
 
 run: ## serve on memory and echo, with a local issuer; REDIS_URL=redis://… keeps conversations there
 	@scripts/run.sh
@@ -24,6 +24,9 @@ lint:
 
 fuzz: ## every fuzz target of FUZZ for FUZZTIME
 	scripts/fuzz.sh $(or $(FUZZTIME),30s) $(or $(FUZZ),./handler/...)
+
+torture: ## break everything around two handlers for FOR, and keep books; SEED repeats a run's faults
+	go test ./handler/torture -run 'TestTorture$$' -v -count=1 -timeout 0 -torture.for $(or $(FOR),5m) -torture.seed $(or $(SEED),0)
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./handler/...
