@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net"
 	"runtime"
@@ -44,34 +43,6 @@ func openWith(t testing.TB, c Connection, o Options, log *slog.Logger) (*world, 
 	return w, r
 }
 
-// slowLink is a link to a server on which every byte of an answer takes the given time.
-func slowLink(t testing.TB, upstream string, latency time.Duration) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", upstream)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
-			go func() {
-				time.Sleep(latency)
-				_, _ = io.Copy(client, server)
-				_ = client.Close()
-			}()
-		}
-	}()
-	return listener.Addr().String()
-}
-
 // hung are the ways in which a Redis does not answer and does not refuse.
 var hung = map[string]func(t testing.TB) (addr string){
 	"a paused process": func(t testing.TB) string {
@@ -87,7 +58,9 @@ var hung = map[string]func(t testing.TB) (addr string){
 		return listener.Addr().String()
 	},
 	"30 s of latency": func(t testing.TB) string {
-		return slowLink(t, redistest.Start(t).Addr, 30*time.Second)
+		link := redistest.NewLink(t, redistest.Start(t).Addr)
+		link.Delay(30 * time.Second)
+		return link.Addr
 	},
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,8 +202,8 @@ func TestScriptsUseOldCommandsAndGivenKeys(t *testing.T) {
 // The client repeats a command whose reply was lost. Each script then finds its own first execution.
 func TestALostReplyIsNoSecondEffect(t *testing.T) {
 	server := redistest.Start(t)
-	link := lossyLink(t, server.Addr)
-	direct, through := openRedis(t, server.Addr), openRedis(t, link.addr)
+	link := redistest.NewLink(t, server.Addr)
+	direct, through := openRedis(t, server.Addr), openRedis(t, link.Addr)
 	through.owner = direct.owner
 	direct.turn(direct.start(t0), "loads the scripts", t0)
 	executed := func() int {
@@ -263,57 +261,14 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 	} {
 		through.list(t0) // a connection stands, so that the next reply is the script's
 		before := executed()
-		link.loseNext.Store(true)
+		link.Lose(1)
 		require.NoError(t, call.do(), call.script)
-		require.False(t, link.loseNext.Load(), "%s: no reply was lost", call.script)
+		require.Zero(t, link.ToLose(), "%s: no reply was lost", call.script)
 		require.GreaterOrEqual(t, executed()-before, 2, "%s was not repeated", call.script)
 	}
 	c, messages := direct.get(id, t0)
 	require.Equal(t, []string{"hi complete", "question complete", "answer complete"}, texts(messages))
 	require.Equal(t, int64(3), c.Version)
-}
-
-// lossy is a link to a server that can swallow a reply and break, as a network does.
-type lossy struct {
-	addr     string
-	loseNext atomic.Bool
-}
-
-func lossyLink(t *testing.T, upstream string) *lossy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
-	link := &lossy{addr: listener.Addr().String()}
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", upstream)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			go func() {
-				_, _ = io.Copy(server, client)
-				_ = server.Close()
-			}()
-			go func() {
-				defer func() { _ = client.Close() }()
-				buffer := make([]byte, 64<<10)
-				for {
-					n, err := server.Read(buffer)
-					if err != nil || link.loseNext.CompareAndSwap(true, false) {
-						return
-					}
-					_, _ = client.Write(buffer[:n])
-				}
-			}()
-		}
-	}()
-	return link
 }
 
 func TestUnavailable(t *testing.T) {

@@ -121,7 +121,7 @@ func (b *books) note(conv, format string, args ...any) {
 }
 
 // checkHistory compares a conversation, as it is when all is quiet, with the books. The messages are all there are.
-func (b *books) checkHistory(u *user, c conversation, messages []message) {
+func (b *books) checkHistory(c conversation, messages []message) {
 	bad := func(format string, args ...any) {
 		b.violation("%s: %s", c.ID, fmt.Sprintf(format, args...))
 	}

@@ -246,7 +246,7 @@ func (w *world) checkConversation(u *user, listed conversation) {
 		if c.MessageCount < listed.MessageCount || c.Version < listed.Version {
 			w.books.violation("5: %s is listed with %d messages and has %d", c.ID, listed.MessageCount, c.MessageCount)
 		}
-		w.books.checkHistory(u, c, messages)
+		w.books.checkHistory(c, messages)
 		return
 	}
 }

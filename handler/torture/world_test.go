@@ -51,7 +51,7 @@ type world struct {
 	env    []string
 	url    string // the one address
 	client *http.Client
-	links  [2]*link
+	links  [2]*redistest.Link
 
 	master, replica *redistest.Server
 
@@ -102,7 +102,7 @@ func newWorld(t *testing.T, dist string, seed uint64) *world {
 		fmt.Sprint("REDIS_TIMEOUT=", redisTimeout), "REDIS_DIAL_TIMEOUT=1s", "REDIS_TTL=3600", "IDEMPOTENCY_TTL=3600",
 	}
 	for i := range w.links {
-		w.links[i] = newLink(t, w.master.Addr)
+		w.links[i] = redistest.NewLink(t, w.master.Addr)
 		w.hosts[i] = w.host(i)
 	}
 	front := httptest.NewServer(&httputil.ReverseProxy{
@@ -118,7 +118,7 @@ func newWorld(t *testing.T, dist string, seed uint64) *world {
 }
 
 func (w *world) host(i int) *hosttest.Host {
-	return hosttest.Start(w.t, w.dist, append([]string{"REDIS_URL=redis://" + w.links[i].addr}, w.env...)...)
+	return hosttest.Start(w.t, w.dist, append([]string{"REDIS_URL=redis://" + w.links[i].Addr}, w.env...)...)
 }
 
 // pick is the handler that gets the next request.
@@ -222,7 +222,7 @@ func (w *world) pause(least, most time.Duration) {
 	time.Sleep(least + time.Duration(w.random.Int64N(int64(most-least))))
 }
 
-func (w *world) link() *link { return w.links[w.random.IntN(len(w.links))] }
+func (w *world) link() *redistest.Link { return w.links[w.random.IntN(len(w.links))] }
 
 // kill kills a handler. The host starts it again; after its third death another host takes the place.
 func (w *world) kill() {
@@ -265,7 +265,7 @@ func (w *world) failOver() {
 		w.master, w.replica = w.replica, w.master
 	}
 	for _, l := range w.links {
-		l.set(func(l *link) { l.upstream = w.master.Addr })
+		l.Lead(w.master.Addr)
 	}
 }
 
@@ -280,23 +280,23 @@ var faults = []fault{
 	}},
 	{"link cut", func(w *world) {
 		l := w.link()
-		l.set(func(l *link) { l.cut = true })
+		l.Cut(true)
 		w.pause(50*time.Millisecond, 1500*time.Millisecond)
-		l.set(func(l *link) { l.cut = false })
+		l.Cut(false)
 	}},
 	{"link slow", func(w *world) {
 		l := w.link()
-		l.set(func(l *link) { l.delay = time.Duration(20+w.random.IntN(400)) * time.Millisecond })
+		l.Delay(time.Duration(20+w.random.IntN(400)) * time.Millisecond)
 		w.pause(200*time.Millisecond, 1500*time.Millisecond)
-		l.set(func(l *link) { l.delay = 0 })
+		l.Delay(0)
 	}},
 	{"replies lost", func(w *world) {
 		for range 10 {
-			w.link().set(func(l *link) { l.lose = 2 })
+			w.link().Lose(2)
 			w.pause(5*time.Millisecond, 60*time.Millisecond)
 		}
 		for _, l := range w.links {
-			l.set(func(l *link) { l.lose = 0 })
+			l.Lose(0)
 		}
 	}},
 	{"scripts flushed", func(w *world) { w.master.CLI("script", "flush") }},

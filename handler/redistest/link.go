@@ -1,4 +1,4 @@
-package torture
+package redistest
 
 import (
 	"net"
@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// link is the network between a handler and Redis: it can be cut, be slow, swallow a reply, or lead elsewhere.
-type link struct {
-	addr string
+// Link is the network between a client and a server: it can be cut, be slow, swallow a reply, or lead elsewhere. It ends with the test.
+type Link struct {
+	Addr string
 
 	mu       sync.Mutex
 	upstream string
@@ -19,12 +19,15 @@ type link struct {
 	delay    time.Duration // of each piece of an answer
 	lose     int           // how many answers to swallow; each breaks its connection
 	conns    map[net.Conn]bool
+	done     chan struct{} // closed with the test
 }
 
-func newLink(t testing.TB, upstream string) *link {
+// NewLink returns a link to the server at upstream.
+func NewLink(t testing.TB, upstream string) *Link {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	l := &link{addr: listener.Addr().String(), upstream: upstream, conns: make(map[net.Conn]bool)}
+	l := &Link{Addr: listener.Addr().String(), upstream: upstream, conns: make(map[net.Conn]bool), done: make(chan struct{})}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -37,13 +40,14 @@ func newLink(t testing.TB, upstream string) *link {
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
+		close(l.done)
 		l.breakAll()
 		all.Wait()
 	})
 	return l
 }
 
-func (l *link) serve(client net.Conn) {
+func (l *Link) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	l.mu.Lock()
 	upstream, cut := l.upstream, l.cut
@@ -94,7 +98,10 @@ func (l *link) serve(client net.Conn) {
 		if lost {
 			break
 		}
-		time.Sleep(delay)
+		select {
+		case <-time.After(delay):
+		case <-l.done:
+		}
 		if _, err := client.Write(buffer[:n]); err != nil {
 			break
 		}
@@ -105,7 +112,7 @@ func (l *link) serve(client net.Conn) {
 }
 
 // breakAll ends every connection that stands.
-func (l *link) breakAll() {
+func (l *Link) breakAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for conn := range l.conns {
@@ -113,14 +120,41 @@ func (l *link) breakAll() {
 	}
 }
 
-// set changes the link; what stands is broken when it is cut or leads elsewhere.
-func (l *link) set(change func(*link)) {
+// Cut breaks all connections, and lets no new one through until it is mended.
+func (l *Link) Cut(isCut bool) {
 	l.mu.Lock()
-	before := l.upstream
-	change(l)
-	breaks := l.cut || l.upstream != before
+	l.cut = isCut
 	l.mu.Unlock()
-	if breaks {
+	if isCut {
 		l.breakAll()
 	}
+}
+
+// Delay holds back each piece of an answer.
+func (l *Link) Delay(delay time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delay = delay
+}
+
+// Lose swallows the next n answers, and breaks their connections.
+func (l *Link) Lose(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose = n
+}
+
+// ToLose is how many answers are still to be lost.
+func (l *Link) ToLose() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lose
+}
+
+// Lead leads new connections to another server, and breaks those that stand.
+func (l *Link) Lead(upstream string) {
+	l.mu.Lock()
+	l.upstream = upstream
+	l.mu.Unlock()
+	l.breakAll()
 }
