@@ -31,11 +31,14 @@ type Connection struct {
 	CommandTimeout time.Duration // for one reply
 	PoolTimeout    time.Duration // for a free connection
 	PoolSize       int           // connections, per node of a cluster
+
+	forHealth bool
 }
 
-// ForHealth is the same way to Redis, for the few commands that ask how it is: they must not wait behind all others.
+// ForHealth is the same way to Redis, for the few commands that ask how it is: they must not wait behind all others, and tell early
+// what is wrong.
 func (c Connection) ForHealth() Connection {
-	c.PoolSize = 2
+	c.PoolSize, c.forHealth = 2, true
 	return c
 }
 
@@ -62,6 +65,9 @@ func NewClient(c Connection) redis.UniversalClient {
 		Protocol:                 2,    // Redis 6.0 needs no more
 		DisableIdentity:          true, // unknown before Redis 7.2; saves a round trip when connecting
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if c.forHealth {
+		o.MaxRetries = 1
 	}
 	switch {
 	case c.Sentinel != "":

@@ -2,6 +2,8 @@ package store
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"runtime"
@@ -121,9 +123,10 @@ func BenchmarkHung(b *testing.B) {
 func TestTheBreakerOpensAndClosesByItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		fail, heal func(*redistest.Server)
+		cause      string
 	}{
-		"hung":   {(*redistest.Server).Pause, (*redistest.Server).Resume},
-		"killed": {(*redistest.Server).Kill, (*redistest.Server).Restart},
+		"hung":   {(*redistest.Server).Pause, (*redistest.Server).Resume, "deadline exceeded"},
+		"killed": {(*redistest.Server).Kill, (*redistest.Server).Restart, "connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log safeBuffer
@@ -141,6 +144,7 @@ func TestTheBreakerOpensAndClosesByItself(t *testing.T) {
 			require.ErrorIs(t, err, chat.ErrUnavailable)
 			require.ErrorIs(t, err, errDown)
 			require.ErrorContains(t, err, notExecuted)
+			require.ErrorContains(t, err, c.cause, "it does not tell why")
 
 			c.heal(server)
 			healed := time.Now()
@@ -349,4 +353,47 @@ func TestHealthNeverWaitsBehindCalls(t *testing.T) {
 	require.NoError(t, err)
 	server.CLI("rpush", "never", "x")
 	require.NoError(t, <-blocked)
+}
+
+// Each budget ends a wait of its own.
+func TestBudgets(t *testing.T) {
+	const short = 100 * time.Millisecond
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	paused := redistest.Start(t)
+	paused.Pause()
+	t.Cleanup(paused.Resume)
+	for name, row := range map[string]struct {
+		addr  string
+		set   func(*Connection, *Options)
+		class string
+	}{
+		"for a connection": {silent.Addr().String(), func(c *Connection, _ *Options) {
+			c.TLS, c.DialTimeout = &tls.Config{MinVersion: tls.VersionTLS12}, short
+		}, ""},
+		"for one reply":         {paused.Addr, func(c *Connection, _ *Options) { c.CommandTimeout = short }, unknown},
+		"for a call":            {paused.Addr, func(_ *Connection, o *Options) { o.Timeout = short }, unknown},
+		"for a free connection": {paused.Addr, func(c *Connection, _ *Options) { c.PoolTimeout, c.PoolSize = short, 1 }, notExecuted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, o := defaults(row.addr), Options{Limits: limits, Timeout: time.Minute}
+			c.DialTimeout, c.CommandTimeout, c.PoolTimeout = time.Minute, time.Minute, time.Minute
+			row.set(&c, &o)
+			w, r := openWith(t, c, o, slog.New(slog.DiscardHandler))
+			if c.PoolSize == 1 {
+				ctx, leave := context.WithCancel(t.Context())
+				var holds sync.WaitGroup
+				holds.Go(func() { _ = r.client.Ping(ctx).Err() })
+				t.Cleanup(func() { leave(); _ = r.client.Close(); holds.Wait() })
+				require.Eventually(t, func() bool { return r.client.PoolStats().TotalConns == 1 }, 10*time.Second, time.Millisecond)
+			}
+			began := time.Now()
+			_, _, err := w.Get(t.Context(), w.owner, newID(), page(t0))
+			require.ErrorIs(t, err, chat.ErrUnavailable)
+			require.ErrorContains(t, err, row.class)
+			require.GreaterOrEqual(t, time.Since(began), short)
+			require.Less(t, time.Since(began), 20*time.Second)
+		})
+	}
 }
