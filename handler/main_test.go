@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -583,6 +584,27 @@ func TestTheBinaryIsStaticAndSmall(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, info.Size(), int64(20<<20))
 	require.Equal(t, os.FileMode(0o755), info.Mode().Perm())
+}
+
+func TestThePackageIsReproducible(t *testing.T) {
+	first, err := os.ReadFile(packaged(t) + ".zip")
+	require.NoError(t, err)
+	again := hosttest.Package(t)
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(again)) })
+	second, err := os.ReadFile(again + ".zip")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(first, second), "equal sources give different bytes")
+	require.Less(t, len(first), 12<<20)
+
+	archive, err := zip.NewReader(bytes.NewReader(first), int64(len(first)))
+	require.NoError(t, err)
+	modes := make(map[string]os.FileMode)
+	for _, file := range archive.File {
+		modes[file.Name] = file.Mode()
+	}
+	require.Equal(t, os.FileMode(0o755), modes["handler"], "only on some plans the host makes it executable")
+	require.Equal(t, os.FileMode(0o644), modes["host.json"])
+	require.Equal(t, os.FileMode(0o644), modes["start/function.json"])
 }
 
 // The README's example, as it stands there.
