@@ -56,7 +56,7 @@ func (b *breaker) note(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if answered(err) {
-		b.failures = 0
+		b.failures, b.cause = 0, nil
 		return
 	}
 	if errors.Is(err, context.Canceled) { // the caller's own leaving says nothing
@@ -83,7 +83,7 @@ func (b *breaker) watch() {
 		err := b.probe(ctx)
 		cancel()
 		b.mu.Lock()
-		if answered(err) || b.stopped {
+		if answered(err) || b.failures < breakerFailures || b.stopped { // a call that succeeded meanwhile knows better
 			b.failures, b.cause, b.probing = 0, nil, false
 			b.mu.Unlock()
 			break

@@ -258,7 +258,9 @@ func TestAClusterFailsOver(t *testing.T) {
 func TestAWriteWaitsForReplicas(t *testing.T) {
 	master := redistest.Start(t)
 	replica := redistest.StartReplica(t, master)
-	w, _ := openWith(t, defaults(master.Addr), Options{Limits: limits, Timeout: time.Second, Replicas: 1}, slog.New(slog.DiscardHandler))
+	c := defaults(master.Addr)
+	c.CommandTimeout = 20 * time.Second
+	w, r := openWith(t, c, Options{Limits: limits, Timeout: 20 * time.Second, Replicas: 1}, slog.New(slog.DiscardHandler))
 	id := w.start(t0)
 	w.turn(id, "before", t0)
 	master.CLI("script", "flush")
@@ -267,9 +269,11 @@ func TestAWriteWaitsForReplicas(t *testing.T) {
 
 	replica.Pause()
 	b := begin("token", "question", t0)
+	r.options.Timeout = time.Second
 	_, err := w.Begin(t.Context(), w.owner, id, b)
 	require.ErrorIs(t, err, chat.ErrUnavailable)
 	require.ErrorContains(t, err, unknown)
+	r.options.Timeout = 20 * time.Second
 	_, messages := w.get(id, t0) // reads go on
 	require.Len(t, messages, 5)
 	replica.Resume()
