@@ -222,7 +222,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	master.Kill()
 	took := untilBack(t, w, id)
 	t.Logf("back after %v", took)
-	require.Less(t, took, 6*time.Second)
+	require.Less(t, took, 15*time.Second) // 6 s on a machine that is not loaded
 	_, messages := w.get(id, t0)
 	require.Equal(t, []string{"before complete", "re before complete", "after pending"}, texts(messages))
 }
@@ -250,7 +250,7 @@ func TestAClusterFailsOver(t *testing.T) {
 	}
 	took := untilBack(t, w, id)
 	t.Logf("back after %v", took)
-	require.Less(t, took, 6*time.Second)
+	require.Less(t, took, 15*time.Second) // 6 s on a machine that is not loaded
 	_, messages := w.get(id, t0)
 	require.Equal(t, []string{"before complete", "re before complete", "after pending"}, texts(messages))
 }
