@@ -2,15 +2,17 @@
 
 TOOL = go tool -modfile=scripts/tools/go.mod
 
-.PHONY: run test infra-check check lint fuzz torture bench package start coldstart tools
+.PHONY: run test go-test infra-check check lint vulncheck fuzz torture abuse bench bench-go package start coldstart tools
 
-run: ## serve on memory and echo, with a local issuer; REDIS_URL=redis://… keeps conversations there
+run: ## serve on memory and echo, with a local issuer; REDIS_URL=redis://… keeps conversations there, PORT=8081 listens there
 	@scripts/run.sh
 
-test: tools infra-check ## everything, on real Redis
-	CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname -- -race -shuffle=on -timeout 14m ./...
+test: infra-check go-test ## everything, on real Redis
 
-infra-check: ## the infrastructure, without Azure
+go-test: tools
+	CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname -- -race -shuffle=on -p 4 -timeout 14m ./...
+
+infra-check: ## the infrastructure, without Azure; BICEP names the compiler
 	@infra/check/run.sh
 
 check: lint test ## what must pass before a push
@@ -21,6 +23,10 @@ lint:
 	@test -z "$$(go fix -diff ./...)" || { echo "go fix these:"; go fix -diff ./...; exit 1; }
 	$(TOOL) golangci-lint run ./...
 	shellcheck scripts/*.sh infra/check/*.sh .ci/run
+	scripts/luacheck.sh
+
+vulncheck: ## published faults in what the program calls
+	@scripts/vulncheck.sh
 
 fuzz: ## every fuzz target of FUZZ for FUZZTIME
 	scripts/fuzz.sh $(or $(FUZZTIME),30s) $(or $(FUZZ),./handler/...)
@@ -28,7 +34,13 @@ fuzz: ## every fuzz target of FUZZ for FUZZTIME
 torture: ## break everything around two handlers for FOR, and keep books; SEED repeats a run's faults
 	go test ./handler/torture -run 'TestTorture$$' -v -count=1 -timeout 0 -torture.for $(or $(FOR),5m) -torture.seed $(or $(SEED),0)
 
-bench:
+abuse: ## one user takes more than its share while another talks, each way for FOR; prints what that one notices
+	go test ./handler/torture -run 'TestAbuse$$' -v -count=1 -timeout 0 -abuse.for $(or $(FOR),10s)
+
+bench: ## what a request costs, beside a yardstick server, in about 75 seconds; OPS=start,send and ROUNDS=3 make it less
+	@go run ./scripts/bench $(if $(OPS),-ops $(OPS)) $(if $(ROUNDS),-rounds $(ROUNDS))
+
+bench-go: ## the benchmarks of single packages
 	go test -run '^$$' -bench . -benchmem ./handler/...
 
 package: ## dist/, the root that Azure Functions runs, and its zip

@@ -11,7 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -33,10 +33,11 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
+	var untilSignal sync.WaitGroup
+	spawn(&untilSignal, slog.New(slog.NewJSONHandler(os.Stdout, nil)), func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
-	}()
+	})
 	err := run(ctx, os.Getenv, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chatkeep:", err) // the host shows the last words
@@ -67,14 +68,17 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		return err
 	}
 	level.Set(cfg.logLevel)
-	if cfg.underHost && len(cfg.edge.Origins) > 0 {
-		log.Warn("CORS_ORIGINS is ignored under the Functions host, which answers for CORS itself")
-		cfg.edge.Origins = nil
+	for _, warning := range cfg.warnings {
+		log.Warn("doubtful setting", "warning", warning)
 	}
 
+	limitMemory(os.DirFS("/"), getenv, cfg.underHost, log)
 	about := api.About{Store: "memory", Version: version}
 	var conversations chat.Store = store.NewMemory(cfg.limits)
 	if cfg.redis != nil {
+		if getenv("GOGC") == "" && getenv("GOMEMLIMIT") == "" {
+			collectSeldom()
+		}
 		redis.SetLogger(quiet{log})
 		if cfg.entra != nil {
 			credential, err := cfg.entra.credential()
@@ -87,7 +91,9 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		client, health := store.NewClient(*cfg.redis), store.NewClient(cfg.redis.ForHealth())
 		defer func() { _, _ = client.Close(), health.Close() }()
 		about.Store = "redis"
-		kept := store.NewRedis(client, health, store.Options{Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas}, log)
+		kept := store.NewRedis(client, health, store.Options{
+			Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas, Share: max(1, cfg.redis.PoolSize/4),
+		}, log)
 		defer kept.Close()
 		conversations = kept
 	} else {
@@ -96,27 +102,39 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	verifier := auth.New(cfg.auth, log)
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	background.Go(func() { verifier.Run(ctx) })
+	spawn(&background, log, func() { verifier.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
+	cfg.chat.Context = 0 // echo looks at no earlier message
 	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
-	defer service.Close()
 
 	server := &http.Server{
-		Handler:                      api.New(service, verifier, about, cfg.edge, log),
+		Handler:                      api.New(service, verifier, about, cfg.edge, cfg.apiLimits, log),
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  120 * time.Second, // longer than the host keeps its connections
 		MaxHeaderBytes:               32 << 10,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.port)))
+	listener, err := net.Listen("tcp", cfg.address)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) && !cfg.underHost {
+			err = fmt.Errorf("%w: end what listens there, or choose another PORT", err)
+		}
 		log.Error("cannot listen", "err", err)
+		service.Close(ctx)
 		return err
 	}
 	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
-	return serve(ctx, server, listener, cfg.grace, log)
+	return serve(ctx, server, listener, service, cfg.grace, log)
+}
+
+// collectSeldom has garbage collected at five times what lives, not at twice: with the conversations in Redis little lives but what
+// requests need, and collecting at twice takes a tenth of the processor. Beyond the limit it is collected as often as need be, so that
+// much at once costs time and not memory. A container that is smaller has its own limit by then.
+func collectSeldom() {
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(min(512<<20, debug.SetMemoryLimit(-1)))
 }
 
 // credential is who we are to Entra ID. Its own retries are off: the store asks again, and callers do not wait that long.
@@ -133,24 +151,40 @@ func (e *entra) credential() (azcore.TokenCredential, error) {
 	return azidentity.NewManagedIdentityCredential(options)
 }
 
-// serve ends when ctx does: it takes no new requests, and gives running ones the grace to finish.
-func serve(ctx context.Context, server *http.Server, listener net.Listener, grace time.Duration, log *slog.Logger) error {
+// serve ends when ctx does: it takes no new requests, and gives requests and turns that run the grace to finish. Then it ends the turns,
+// and their requests have a moment to say so.
+func serve(ctx context.Context, server *http.Server, listener net.Listener, service *chat.Service, grace time.Duration, log *slog.Logger) error {
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	var serving sync.WaitGroup
+	spawn(&serving, log, func() {
+		err := errors.New("the server panicked")
+		defer func() { failed <- err }()
+		err = server.Serve(listener)
+	})
+	var err error
 	select {
-	case err := <-failed:
+	case err = <-failed:
 		log.Error("stopped serving", "err", err)
-		return err
+		grace = 0
 	case <-ctx.Done():
+		log.Info("stopping", "grace", grace.String())
 	}
-	log.Info("stopping", "grace", grace.String())
-	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if err := server.Shutdown(patience); errors.Is(err, context.DeadlineExceeded) {
-		log.Warn("stopped with requests still running; their turns end with their leases")
+	late := server.Shutdown(drain)
+	serving.Wait() // the listener is closed
+	service.Close(drain)
+	if late != nil {
+		log.Warn("stopped with requests still running; their turns are ended")
+		moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastMoment)
+		defer cancel()
+		_ = server.Shutdown(moment)
 	}
-	return nil
+	return err
 }
+
+// lastMoment is for requests whose turn was ended.
+const lastMoment = time.Second
 
 // quiet keeps go-redis from writing to stderr. What it would say of a failed connection is in the error of the request too.
 type quiet struct{ log *slog.Logger }

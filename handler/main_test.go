@@ -24,9 +24,12 @@ import (
 	"testing"
 	"time"
 
+	"chatkeep/handler/agent"
 	"chatkeep/handler/auth/authtest"
+	"chatkeep/handler/chat"
 	"chatkeep/handler/hosttest"
 	"chatkeep/handler/redistest"
+	"chatkeep/handler/store"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -67,7 +70,7 @@ func deploy(t *testing.T, env ...string) *deployment {
 	d := &deployment{t: t, issuer: authtest.New()}
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, d.issuer.KeySet(), 0o600))
-	d.env = append([]string{"AUTH_ISSUER=" + d.issuer.Name, "AUTH_AUDIENCE=" + d.issuer.Audience, "AUTH_JWKS_URL=" + keys}, env...)
+	d.env = append([]string{"AUTH_ISSUER=" + d.issuer.Name, "AUTH_AUDIENCE=" + d.issuer.Audience, "AUTH_JWKS_URL=" + keys, "MAX_TURNS_PER_MINUTE=1000000", "MAX_CONCURRENT_REQUESTS_PER_USER=1000"}, env...)
 	d.host = hosttest.Start(t, packaged(t), d.env...)
 	t.Cleanup(func() { // whatever the test was about
 		for _, line := range append(d.host.Stdout(), d.host.Stderr()...) {
@@ -203,7 +206,7 @@ func TestEndToEnd(t *testing.T) {
 		response, err := http.DefaultClient.Do(request)
 		require.NoError(t, err)
 		_ = response.Body.Close()
-		require.Equal(t, 400, response.StatusCode)
+		require.Equal(t, 401, response.StatusCode)
 	})
 	for _, n := range []int{50, 500} {
 		t.Run(fmt.Sprintf("%d parallel sends to one conversation", n), func(t *testing.T) {
@@ -420,7 +423,7 @@ func TestRunLeavesNoGoroutine(t *testing.T) {
 	port := freePort(t)
 	env := map[string]string{
 		"AUTH_ISSUER": issuer.Name, "AUTH_AUDIENCE": issuer.Audience, "AUTH_JWKS_URL": keys,
-		"REDIS_URL": "redis://" + server.Addr, "FUNCTIONS_CUSTOMHANDLER_PORT": port,
+		"REDIS_URL": "redis://" + server.Addr, "FUNCTIONS_CUSTOMHANDLER_PORT": port, "MAX_TURNS_PER_MINUTE": "1000",
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -554,8 +557,9 @@ func TestRunningRequestsFinishAtTheEnd(t *testing.T) {
 		_, _ = io.WriteString(w, "finished")
 	})}
 	ctx, end := context.WithCancel(t.Context())
+	service := chat.NewService(store.NewMemory(chat.Limits{}), agent.Echo{}, chat.Settings{TurnLease: time.Minute}, slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, server, listener, time.Minute, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- serve(ctx, server, listener, service, time.Minute, slog.New(slog.DiscardHandler)) }()
 	answered := make(chan string, 1)
 	go func() {
 		response, err := http.Get("http://" + listener.Addr().String())
@@ -645,4 +649,26 @@ func TestTLSNeverBelow12(t *testing.T) {
 	require.Equal(t, "x.redis.cache.windows.net", c.redis.TLS.ServerName)
 	require.Equal(t, "x.redis.cache.windows.net:6380", c.redis.Addr)
 	require.Zero(t, c.redis.TLS.MaxVersion)
+}
+
+// The host sends a request without a body again and again when it gets no answer.
+func TestTheHostMayRepeatWhatHasNoBody(t *testing.T) {
+	server := redistest.Start(t)
+	d := deploy(t, "REDIS_URL=redis://"+server.Addr)
+	id := d.start("alice")
+	for name, repeat := range map[string]func(){
+		"start":  func() { d.must(201, "POST", "/api/chat/start", "alice", "") },
+		"get":    func() { d.must(200, "GET", "/api/chat/conversations/"+id, "alice", "") },
+		"health": func() { d.must(200, "GET", "/health", "", "") },
+	} {
+		before := d.must(200, "POST", "/api/chat/list-conversations", "alice", `{}`)
+		d.host.LoseAnswers(9)
+		repeat()
+		after := d.must(200, "POST", "/api/chat/list-conversations", "alice", `{}`)
+		want := len(before.Conversations)
+		if name == "start" {
+			want++
+		}
+		require.Len(t, after.Conversations, want, name)
+	}
 }

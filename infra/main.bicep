@@ -57,11 +57,17 @@ type handlerSettings = {
   REDIS_WAIT_REPLICAS: string?
   AGENT_TIMEOUT: string?
   AGENT_CONTEXT_MESSAGES: string?
+  AGENT_CONTEXT_BYTES: string?
   TURN_WAIT: string?
   TURN_LEASE: string?
   MAX_MESSAGES_PER_CONVERSATION: string?
   MAX_CONVERSATIONS_PER_USER: string?
+  MAX_BYTES_PER_USER: string?
+  MAX_TURNS_PER_MINUTE: string?
+  MAX_CONCURRENT_REQUESTS_PER_USER: string?
   IDEMPOTENCY_TTL: string?
+  MAX_IDEMPOTENCY_RECORDS: string?
+  CALL_MAX: string?
   SHUTDOWN_GRACE: string?
   LOG_LEVEL: string?
 }

@@ -1,8 +1,33 @@
 #!/usr/bin/env bash
 # Serves Chatkeep on this machine with a local issuer, and prints how to talk to it. Ctrl-C ends both.
-# Conversations are kept in memory, or in the Redis that REDIS_URL names.
+# Conversations are kept in memory, or in the Redis that REDIS_URL names. PORT (8080), HOST (127.0.0.1) and ISSUER_PORT (7072) say where
+# they listen.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+export PORT=${PORT:-8080} HOST=${HOST:-127.0.0.1}
+issuer_port=${ISSUER_PORT:-7072}
+case $HOST in
+0.0.0.0) reached=127.0.0.1 ;;
+::) reached=::1 ;;
+*) reached=$HOST ;;
+esac
+case $reached in
+*:*) url=http://[$reached]:$PORT ;;
+*) url=http://$reached:$PORT ;;
+esac
+
+listens() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# free says when another program has a port: free HOST PORT VARIABLE.
+free() {
+  if listens "$1" "$2"; then
+    echo "Port $2 is taken: end what listens there, or choose another, such as $3=$(($2 + 1)) make run" >&2
+    exit 1
+  fi
+}
+free "$reached" "$PORT" PORT
+free 127.0.0.1 "$issuer_port" ISSUER_PORT
 
 mkdir -p .local
 echo "Building (the first time takes a minute)"
@@ -12,32 +37,38 @@ cleanup() { trap - EXIT; kill "${issuer:-}" "${handler:-}" 2>/dev/null || true; 
 trap cleanup EXIT
 trap 'exit 0' INT TERM
 
-token=$(.local/devissuer token -user alice) # makes the key, when there is none
-.local/devissuer serve >/dev/null & issuer=$!
-export AUTH_ISSUER=http://127.0.0.1:7072 AUTH_JWKS_URL=http://127.0.0.1:7072/keys
+export AUTH_ISSUER=http://127.0.0.1:$issuer_port AUTH_JWKS_URL=http://127.0.0.1:$issuer_port/keys
 export AUTH_AUDIENCE=11111111-2222-3333-4444-555555555555
-if [ -z "${REDIS_URL:-}${REDIS_HOSTNAME:-}" ]; then export STORE=memory; fi
-unset FUNCTIONS_CUSTOMHANDLER_PORT
-.local/handler & handler=$!
+# started waits until a program that was started listens: started PID HOST PORT.
+started() {
+  for _ in $(seq 100); do
+    if ! kill -0 "$1" 2>/dev/null; then
+      echo "Chatkeep did not start; the reason is above." >&2
+      exit 1
+    fi
+    if listens "$2" "$3"; then break; fi
+    sleep 0.1
+  done
+}
 
-for _ in $(seq 100); do
-  if ! kill -0 "$handler" 2>/dev/null || ! kill -0 "$issuer" 2>/dev/null; then
-    echo "Chatkeep did not start; the reason is above. Ports 8080 and 7072 must be free." >&2
-    exit 1
-  fi
-  if (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null; then break; fi
-  sleep 0.1
-done
+token=$(.local/devissuer token -issuer "$AUTH_ISSUER" -user alice) # makes the key, when there is none
+.local/devissuer serve -addr "127.0.0.1:$issuer_port" -issuer "$AUTH_ISSUER" >/dev/null & issuer=$!
+started "$issuer" 127.0.0.1 "$issuer_port"
+if [ -z "${REDIS_URL:-}${REDIS_HOSTNAME:-}" ]; then export STORE=memory; fi
+unset AUTH_TENANT_ID ALLOWED_TENANT_IDS FUNCTIONS_CUSTOMHANDLER_PORT
+.local/handler & handler=$!
+started "$handler" "$reached" "$PORT"
+
 cat <<TEXT
 
-Chatkeep serves http://127.0.0.1:8080 (Ctrl-C ends it). In another terminal, as alice:
+Chatkeep serves $url (Ctrl-C ends it). In another terminal, as alice:
 
 TOKEN=$token
 
-ID=\$(curl -s -X POST http://127.0.0.1:8080/api/chat/start -H "Authorization: Bearer \$TOKEN" | cut -d'"' -f4); echo \$ID
-curl -s http://127.0.0.1:8080/api/chat/send -H "Authorization: Bearer \$TOKEN" -H 'Content-Type: application/json' -d '{"conversationId":"'\$ID'","text":"Hello"}'
-curl -s http://127.0.0.1:8080/api/chat/conversations/\$ID -H "Authorization: Bearer \$TOKEN"
+ID=\$(curl -s -X POST $url/api/chat/start -H "Authorization: Bearer \$TOKEN" | cut -d'"' -f4); echo \$ID
+curl -s $url/api/chat/send -H "Authorization: Bearer \$TOKEN" -H 'Content-Type: application/json' -d '{"conversationId":"'\$ID'","text":"Hello"}'
+curl -s $url/api/chat/conversations/\$ID -H "Authorization: Bearer \$TOKEN"
 
-Another user: TOKEN=\$(.local/devissuer token -user bob)
+Another user: TOKEN=\$(.local/devissuer token ${ISSUER_PORT:+-issuer $AUTH_ISSUER }-user bob)
 TEXT
 wait "$handler"

@@ -2,16 +2,16 @@
 package api
 
 import (
-	"crypto/rand"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
-	"regexp"
-	"runtime/debug"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"chatkeep/handler/auth"
@@ -24,10 +24,19 @@ type Server struct {
 	auth    *auth.Verifier
 	about   About
 	edge    Edge
+	limits  Limits
 	callers callerNames
 	log     *slog.Logger
 	started time.Time
 	mux     *http.ServeMux
+
+	requests  *places         // of owners
+	functions map[string]bool // the paths at which a host that is too old calls them
+	oldHost   sync.Once       // logs it
+	outages   *outages
+
+	bodyTime time.Duration
+	takeTime time.Duration
 }
 
 // About is what health tells of the program.
@@ -36,111 +45,192 @@ type About struct {
 	Version string
 }
 
+// Edge is what stands between callers and this program.
+type Edge struct {
+	FrontDoorID string   // admit only what came through this Front Door; empty: whatever the platform lets through
+	Origins     []string // whose pages may call from a browser, where no platform answers for CORS
+}
+
+// Limits are what callers may use of this process.
+type Limits struct {
+	Requests int           // of one owner in progress at once
+	Call     time.Duration // from the headers of a request to the last byte of its answer
+}
+
 // New returns the API.
-func New(service *chat.Service, verifier *auth.Verifier, about About, edge Edge, log *slog.Logger) *Server {
+func New(service *chat.Service, verifier *auth.Verifier, about About, edge Edge, limits Limits, log *slog.Logger) *Server {
 	s := &Server{
-		chat: service, auth: verifier, about: about, edge: edge, callers: newCallerNames(), log: log, started: time.Now(),
-		mux: http.NewServeMux(),
+		chat: service, auth: verifier, about: about, edge: edge, limits: limits, callers: newCallerNames(), log: log, started: time.Now(),
+		mux: http.NewServeMux(), requests: newPlaces(limits.Requests), functions: make(map[string]bool), outages: newOutages(log),
+		bodyTime: maxBodyTime, takeTime: maxTakeTime,
 	}
-	byPath := make(map[string][]route)
-	for _, r := range s.routes() {
-		byPath[r.path] = append(byPath[r.path], r)
+	for _, route := range s.routes() {
+		if route.name != "" {
+			s.functions["/"+route.name] = true
+		}
 	}
-	for pattern, routes := range byPath {
-		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, s.dispatch(w, r, routes)) })
+	for pattern, resource := range resources(s.routes()) {
+		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			answer := w.(*response) // ServeHTTP made it
+			s.end(answer, r, s.dispatch(answer, r, resource))
+		})
 	}
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, errNoRoute) })
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.end(w.(*response), r, errNoRoute) })
 	return s
 }
 
 // route is one function of the API. Its name is its folder in functions/ and its file here; the host's probe has neither.
 type route struct {
 	name    string
-	methods []string
-	path    string
-	handle  func(http.ResponseWriter, *http.Request) error
+	method  string
+	path    string   // a pattern of http.ServeMux, in lower case
+	headers []string // that it reads beside corsHeaders
+	handle  handler
 }
 
-// routes is the API: everything that can be called. Paths are patterns of http.ServeMux, in lower case.
+type handler func(*response, *http.Request) error
+
+// routes is the API: everything that can be called. Whatever takes GET takes HEAD too.
 func (s *Server) routes() []route {
 	return []route{
-		{"start", []string{"POST"}, "/api/chat/start", s.signedIn(s.start)},
-		{"send", []string{"POST"}, "/api/chat/send", s.signedIn(s.send)},
-		{"get", []string{"GET"}, "/api/chat/conversations/{conversationId}", s.signedIn(s.get)},
-		{"list-conversations", []string{"POST"}, "/api/chat/list-conversations", s.signedIn(s.listConversations)},
-		{"health", []string{"GET", "HEAD"}, "/health", s.health},
-		{"", []string{"GET", "HEAD"}, "/{$}", s.probe},
+		{"start", http.MethodPost, "/api/chat/start", []string{"Idempotency-Key"}, s.signedIn(s.start)},
+		{"send", http.MethodPost, "/api/chat/send", []string{"Idempotency-Key"}, s.signedIn(s.send)},
+		{"get", http.MethodGet, "/api/chat/conversations/{conversationId}", []string{"If-None-Match"}, s.signedIn(s.get)},
+		{"update", http.MethodPatch, "/api/chat/conversations/{conversationId}", []string{"If-Match", "Idempotency-Key"}, s.signedIn(s.update)},
+		{"delete", http.MethodDelete, "/api/chat/conversations/{conversationId}", []string{"Idempotency-Key"}, s.signedIn(s.delete)},
+		{"erase", http.MethodDelete, "/api/chat/conversations", []string{"Idempotency-Key"}, s.signedIn(s.erase)},
+		{"list-conversations", http.MethodPost, "/api/chat/list-conversations", nil, s.signedIn(s.listConversations)},
+		{"export", http.MethodGet, "/api/chat/export", nil, s.signedIn(s.export)},
+		{"health", http.MethodGet, "/health", nil, s.health},
+		{"", http.MethodGet, "/{$}", nil, s.probe},
 	}
 }
 
-// signedIn calls handle with the user whom the bearer token names.
-func (s *Server) signedIn(handle func(http.ResponseWriter, *http.Request, auth.User) error) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error {
+func (r route) methods() []string {
+	if r.method == http.MethodGet {
+		return []string{http.MethodGet, http.MethodHead}
+	}
+	return []string{r.method}
+}
+
+// resource is what can be done at one path.
+type resource struct {
+	handlers map[string]handler // by method
+	methods  []string           // of Allow and CORS
+	headers  []string           // of CORS
+}
+
+// resources gathers the routes of each path.
+func resources(routes []route) map[string]*resource {
+	all := make(map[string]*resource)
+	for _, r := range routes {
+		if all[r.path] == nil {
+			all[r.path] = &resource{handlers: make(map[string]handler), headers: slices.Clone(corsHeaders)}
+		}
+		at := all[r.path]
+		at.methods = append(at.methods, r.methods()...)
+		for _, header := range r.headers {
+			if !slices.Contains(at.headers, header) {
+				at.headers = append(at.headers, header)
+			}
+		}
+		for _, method := range r.methods() {
+			at.handlers[method] = r.handle
+		}
+	}
+	return all
+}
+
+// signedIn calls handle with the caller whom the bearer token names, unless that one has too many requests in progress.
+func (s *Server) signedIn(handle func(*response, *http.Request, chat.Caller) error) handler {
+	return func(w *response, r *http.Request) error {
 		user, err := s.auth.User(r.Context(), r.Header)
 		if err != nil {
 			return err
 		}
-		if err := handle(w, r, user); err != nil {
-			return &callError{caller: user, err: err}
+		s.outages.identity.succeeded()
+		caller := callerOf(user)
+		w.owner = caller.Owner
+		if w.place = s.requests.enter(caller.Owner); !w.place {
+			return errTooManyAtOnce
 		}
-		return nil
+		err = handle(w, r, caller)
+		if err == nil || errors.Is(err, chat.ErrNotFound) { // which is an answer of the store
+			s.outages.store.succeeded()
+		}
+		return err
 	}
 }
 
 // probe answers the Functions host, which asks whether the process listens.
-func (s *Server) probe(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) probe(w *response, _ *http.Request) error {
+	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Request-Id", requestID(r))
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
+	w := &response{ResponseWriter: out, bodyTime: s.bodyTime, takeTime: s.takeTime, end: time.Now().Add(s.limits.Call)}
+	ctx, cancel := context.WithDeadlineCause(r.Context(), w.end.Add(-answerTime), errTimeout)
+	defer cancel()
+	r = r.WithContext(ctx)
+	w.request = r
 	defer func() {
-		if bug := recover(); bug != nil {
-			s.answer(w, r, fmt.Errorf("panic: %v\n%s", bug, debug.Stack()))
+		if w.place {
+			s.requests.leave(w.owner)
 		}
 	}()
-	if err := s.edge.admit(r); err != nil {
-		s.answer(w, r, err)
+	header := w.Header()
+	header.Set("X-Request-Id", requestID(r))
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	defer func() {
+		bug := recover()
+		switch {
+		case bug == nil:
+		case bug == http.ErrAbortHandler && w.begun: //nolint:errorlint // net/http compares it so
+			panic(bug)
+		default:
+			s.end(w, r, panicked(bug))
+		}
+	}()
+	if r.Method == http.MethodPost && s.functions[r.URL.Path] && isInvocation(w, r) {
+		s.end(w, r, errOldHost)
 		return
 	}
-	if s.edge.preflight(w, r) {
+	if !s.edge.admits(r) {
+		s.end(w, r, errForbidden)
 		return
 	}
-	if path.Clean(r.URL.Path) != r.URL.Path { // ServeMux would redirect
-		s.answer(w, r, errNoRoute)
+	s.edge.allowOrigin(w, r)
+	if r.URL.Path == "*" || path.Clean(r.URL.Path) != r.URL.Path { // ServeMux would answer by itself
+		s.end(w, r, errNoRoute)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
 }
 
-// dispatch calls the one of a path's routes that has the request's method.
-func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, routes []route) error {
-	var allowed []string
-	for _, route := range routes {
-		if slices.Contains(route.methods, r.Method) {
-			return route.handle(w, r)
-		}
-		allowed = append(allowed, route.methods...)
+// dispatch calls the route of a path that has the request's method.
+func (s *Server) dispatch(w *response, r *http.Request, at *resource) error {
+	if s.edge.isPreflight(r) {
+		at.allow(w)
+		return nil
 	}
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return errMethod
+	handle, ok := at.handlers[r.Method]
+	if !ok {
+		w.Header().Set("Allow", strings.Join(at.methods, ", "))
+		return errMethod
+	}
+	if err := checkQuery(r.URL.RawQuery); err != nil {
+		return err
+	}
+	return handle(w, r)
 }
 
-var (
-	errNoRoute = errors.New("no such path")
-	errMethod  = errors.New("method not allowed")
-
-	plainID = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
-)
-
-// requestID is the id under which the Functions host logs the request, or without a host a random one.
-func requestID(r *http.Request) string {
-	if id := r.Header.Get("X-Azure-Functions-InvocationId"); plainID.MatchString(id) {
-		return id
-	}
-	return rand.Text()
+// panicked is the error of a bug: what it says and where, cut to what a log line can hold.
+func panicked(bug any) error {
+	stack := make([]byte, 4<<10)
+	stack = stack[:runtime.Stack(stack, false)]
+	return fmt.Errorf("panic: %s\n%s", cut(fmt.Sprint(bug), 500), stack)
 }

@@ -31,7 +31,7 @@ const tenant = authtest.LocalTenant
 
 // service is the whole API on memory, with an issuer of its own.
 type service struct {
-	t      *testing.T
+	t      testing.TB
 	url    string
 	server *Server
 	issuer *authtest.Issuer
@@ -50,11 +50,19 @@ func openWith(t *testing.T, a chat.Agent) *service {
 
 func openBehind(t *testing.T, a chat.Agent, edge Edge) *service {
 	t.Helper()
-	memory := store.NewMemory(chat.Limits{TTL: time.Hour, Messages: 6, Conversations: 50})
-	return openOver(t, memory, a, edge, authtest.New())
+	few := limits()
+	few.Messages, few.Conversations = 6, 50
+	return openOver(t, store.NewMemory(few), a, edge, authtest.New())
 }
 
-func openOver(t *testing.T, conversations chat.Store, a chat.Agent, edge Edge, issuer *authtest.Issuer) *service {
+// limits are far away.
+func limits() chat.Limits {
+	return chat.Limits{
+		TTL: time.Hour, Messages: 1000, Conversations: 1000, Bytes: 1 << 30, TurnsPerMinute: 1_000_000, IdempotencyRecords: 1000,
+	}
+}
+
+func openOver(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, issuer *authtest.Issuer) *service {
 	t.Helper()
 	s := &service{t: t, issuer: issuer, log: &bytes.Buffer{}}
 	keys := filepath.Join(t.TempDir(), "keys.json")
@@ -65,10 +73,12 @@ func openOver(t *testing.T, conversations chat.Store, a chat.Agent, edge Edge, i
 		config.Tenants = []string{tenant}
 	}
 	about := About{Store: "memory", Version: "test"}
-	s.server = New(chat.NewService(conversations, a, settings, log), auth.New(config, log), about, edge, log)
+	conversing := chat.NewService(conversations, a, settings, log)
+	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, Call: time.Minute}, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(func() {
 		server.Close()
+		conversing.Close(context.Background())
 		for _, personal := range []string{"eyJ", "alice", "bob", tenant, "secret"} { // whatever the test was about
 			require.NotContains(t, s.log.String(), personal, "the log tells of a token, a person or a text")
 		}
@@ -77,7 +87,7 @@ func openOver(t *testing.T, conversations chat.Store, a chat.Agent, edge Edge, i
 	return s
 }
 
-var settings = chat.Settings{Context: 10, AgentTimeout: 100 * time.Millisecond, TurnWait: 50 * time.Millisecond, TurnLease: 30 * time.Second, IdempotencyTTL: time.Hour}
+var settings = chat.Settings{Context: 10, ContextBytes: 256 << 10, AgentTimeout: 100 * time.Millisecond, TurnWait: 50 * time.Millisecond, TurnLease: 30 * time.Second, IdempotencyTTL: time.Hour}
 
 // answer is a response with its body read.
 type answer struct {
@@ -124,7 +134,7 @@ func (s *service) start(user string) string {
 }
 
 // requireProblem checks that an answer is a problem as RFC 9457 and the README describe it.
-func requireProblem(t *testing.T, a answer, status int, code string) {
+func requireProblem(t testing.TB, a answer, status int, code string) {
 	t.Helper()
 	require.Equal(t, status, a.status, a.text)
 	require.Equal(t, "application/problem+json", a.header.Get("Content-Type"))
@@ -180,15 +190,7 @@ func TestConversation(t *testing.T) {
 	require.Equal(t, 200, all.status)
 	require.Len(t, all.body["messages"], 4)
 	require.Equal(t, false, all.body["hasMore"])
-	require.Equal(t, `"5"`, all.header.Get("ETag"))
-	for header, status := range map[string]int{`"5"`: 304, `W/"5"`: 304, `"4", "5"`: 304, `*`: 304, `"4"`: 200, `5`: 200} {
-		again := s.send("GET", "/api/chat/conversations/"+id, "alice", "", "If-None-Match: "+header)
-		require.Equal(t, status, again.status, header)
-		require.Equal(t, `"5"`, again.header.Get("ETag"))
-		if status == 304 {
-			require.Empty(t, again.text)
-		}
-	}
+	require.Equal(t, `W/"5"`, all.header.Get("ETag"))
 	page := s.send("GET", "/api/chat/conversations/"+id+"?limit=2&before=4", "alice", "")
 	require.Len(t, page.body["messages"], 2)
 	require.InDelta(t, 2, page.body["messages"].([]any)[0].(map[string]any)["seq"], 0)
@@ -269,7 +271,6 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{"another case", "start", `{"Title":"x"}`, 400, "Title"},
 		{"repeated field", "start", `{"title":"x","title":"y"}`, 400, "title"},
 		{"repeated by an escape", "start", `{"title":"x","\u0074itle":"y"}`, 400, "title"},
-		{"null field", "start", `{"title":null}`, 400, "title"},
 		{"wrong type", "start", `{"title":1}`, 400, "title"},
 		{"wrong type inside", "start", `{"metadata":{"a":1}}`, 400, "metadata.a"},
 		{"null inside", "start", `{"metadata":{"a":null}}`, 400, "metadata.a"},
@@ -288,12 +289,12 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{"half a surrogate pair", "send", send(`"text":"\ud800"`), 400, "text"},
 		{"value a string", "send", send(`"value":"x"`), 400, "value"},
 		{"value an array", "send", send(`"value":[]`), 400, "value"},
-		{"value null", "send", send(`"value":null`), 400, "value"},
+		{"nothing but nulls", "send", send(`"text":null,"value":null`), 400, "text"},
 		{"value too deep", "send", send(`"value":` + deep), 400, "value"},
 		{"id missing", "send", `{"text":"x"}`, 400, "conversationId"},
 		{"id with braces", "send", `{"conversationId":"{x}","text":"x"}`, 400, "conversationId"},
 		{"id with colons", "send", `{"conversationId":"a:b","text":"x"}`, 400, "conversationId"},
-		{"id in upper case", "send", fmt.Sprintf(`{"conversationId":%q,"text":"x"}`, strings.ToUpper(id)), 400, "conversationId"},
+		{"id null", "send", `{"conversationId":null,"text":"x"}`, 400, "conversationId"},
 		{"endless id", "send", `{"conversationId":"` + strings.Repeat("a", 300) + `","text":"x"}`, 400, "conversationId"},
 		{"1 MB", "send", send(`"text":"` + strings.Repeat("x", 1<<20) + `"`), 413, ""},
 		{"limit 0", "list-conversations", `{"limit":0}`, 400, "limit"},
@@ -302,6 +303,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{"limit 1e9", "list-conversations", `{"limit":1e9}`, 400, "limit"},
 		{"limit 1.5", "list-conversations", `{"limit":1.5}`, 400, "limit"},
 		{"limit x", "list-conversations", `{"limit":"x"}`, 400, "limit"},
+		{"no status", "list-conversations", `{"status":""}`, 400, "status"},
 		{"unknown status", "list-conversations", `{"status":"gone"}`, 400, "status"},
 		{"empty list body", "list-conversations", "", 415, ""},
 	} {
@@ -325,7 +327,6 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"before 0":                   {"GET", "/api/chat/conversations/" + id + "?before=0", "", "", 400},
 		"before -1":                  {"GET", "/api/chat/conversations/" + id + "?before=-1", "", "", 400},
 		"before abc":                 {"GET", "/api/chat/conversations/" + id + "?before=abc", "", "", 400},
-		"id in upper case":           {"GET", "/api/chat/conversations/" + strings.ToUpper(id), "", "", 400},
 		"id with an escaped slash":   {"GET", "/api/chat/conversations/a%2fb", "", "", 400},
 		"id with escaped dots":       {"GET", "/api/chat/conversations/%2e%2e", "", "", 404},
 		"no id":                      {"GET", "/api/chat/conversations/", "", "", 404},
@@ -336,7 +337,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"another case":               {"POST", "/API/chat/start", "", "", 404},
 		"unknown conversation":       {"GET", "/api/chat/conversations/01890a5d-ac96-774b-bcce-b302099a8057", "", "", 404},
 		"another's conversation":     {"GET", "/api/chat/conversations/" + s.start("bob"), "", "", 404},
-		"wrong method":               {"DELETE", "/api/chat/conversations/" + id, "", "", 405},
+		"wrong method":               {"PUT", "/api/chat/conversations/" + id, "", "", 405},
 		"wrong method for start":     {"GET", "/api/chat/start", "", "", 405},
 		"form":                       {"POST", "/api/chat/start", "title=x", "Content-Type: application/x-www-form-urlencoded", 415},
 		"text":                       {"POST", "/api/chat/start", `{}`, "Content-Type: text/plain", 415},
@@ -354,7 +355,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 			code := map[int]string{400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}[row.status]
 			requireProblem(t, a, row.status, code)
 			if row.status == 405 {
-				require.Regexp(t, `^(GET|POST)$`, a.header.Get("Allow"))
+				require.Regexp(t, `^(GET, HEAD, PATCH, DELETE|POST)$`, a.header.Get("Allow"))
 			}
 		})
 	}
@@ -389,8 +390,8 @@ func TestBodiesThatAreFine(t *testing.T) {
 // moody answers as the text says.
 type moody struct{ agent.Echo }
 
-func (moody) Answer(ctx context.Context, _ chat.Owner, _ string, t chat.Turn) (chat.Reply, error) {
-	switch t.Message.Text {
+func (moody) Answer(ctx context.Context, _ chat.Caller, q chat.Question, _ func(chat.Event)) (chat.Reply, error) {
+	switch q.Message.Text {
 	case "fail":
 		return chat.Reply{}, errors.New("the agent's own words")
 	case "panic":
@@ -411,19 +412,16 @@ func TestFailuresOfTheAgent(t *testing.T) {
 		text   string
 		status int
 		code   string
-	}{{"fail", 502, "agent_failed"}, {"wait", 504, "agent_timeout"}, {"panic", 500, "internal"}} {
+	}{{"fail", 502, "agent_failed"}, {"wait", 504, "agent_timeout"}, {"panic", 502, "agent_failed"}} {
 		a := say(id, row.text)
 		requireProblem(t, a, row.status, row.code)
 		require.NotContains(t, a.text, "own words")
 	}
-	a := say(id, "while the turn that panicked lives")
-	requireProblem(t, a, 409, "turn_in_progress")
-	require.Equal(t, "1", a.header.Get("Retry-After"))
 	var states []any
 	for _, m := range s.send("GET", "/api/chat/conversations/"+id, "alice", "").body["messages"].([]any) {
 		states = append(states, m.(map[string]any)["state"])
 	}
-	require.Equal(t, []any{"failed", "failed", "pending"}, states)
+	require.Equal(t, []any{"failed", "failed", "failed"}, states)
 	require.Equal(t, 3, strings.Count(s.log.String(), `"msg":"request failed"`))
 }
 
@@ -448,8 +446,8 @@ func TestAuthorizationHeaders(t *testing.T) {
 		"good":                      {[]string{"Bearer " + good}, 200, ""},
 		"scheme in another case":    {[]string{"bEARER  " + good}, 200, ""},
 		"another scheme":            {[]string{"Basic YTpi"}, 401, `Bearer realm="api"`},
-		"two":                       {[]string{"Bearer " + good, "Bearer " + good}, 400, `Bearer error="invalid_request"`},
-		"two joined by a proxy":     {[]string{"Bearer " + good + ", Bearer " + good}, 400, `Bearer error="invalid_request"`},
+		"two":                       {[]string{"Bearer " + good, "Bearer " + good}, 401, `Bearer error="invalid_token"`},
+		"two joined by a proxy":     {[]string{"Bearer " + good + ", Bearer " + good}, 401, `Bearer error="invalid_token"`},
 		"no token":                  {[]string{"Bearer"}, 400, `Bearer error="invalid_request"`},
 		"not a token":               {[]string{"Bearer x"}, 401, `Bearer error="invalid_token"`},
 		"too long":                  {[]string{"Bearer " + strings.Repeat("a", 8193)}, 400, `Bearer error="invalid_request"`},
@@ -521,62 +519,6 @@ func TestHealthTellsOfTheStore(t *testing.T) {
 	require.Eventually(t, func() bool { return s.send("HEAD", "/health", nobody, "").status == 200 }, 10*time.Second, 50*time.Millisecond)
 }
 
-func TestOnlyOurFrontDoorIsAdmitted(t *testing.T) {
-	const id = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
-	s := openBehind(t, agent.Echo{}, Edge{FrontDoorID: id})
-	for name, row := range map[string]struct {
-		path   string
-		ids    []string
-		status int
-	}{
-		"ours":                 {"/api/chat/start", []string{id}, 201},
-		"none":                 {"/api/chat/start", nil, 403},
-		"another":              {"/api/chat/start", []string{"1" + id[1:]}, 403},
-		"a part":               {"/api/chat/start", []string{id[:35]}, 403},
-		"two":                  {"/api/chat/start", []string{id, id}, 403},
-		"before anything else": {"/api/chat//nothing", nil, 403},
-		"health is for anyone": {"/health", nil, 405},
-		"and the probe":        {"/", nil, 405},
-	} {
-		t.Run(name, func(t *testing.T) {
-			request := httptest.NewRequestWithContext(t.Context(), "POST", row.path, nil)
-			request.Header["X-Azure-Fdid"] = row.ids
-			request.Header.Set("Authorization", "Bearer "+s.issuer.Token(tenant, "alice", nil))
-			recorder := httptest.NewRecorder()
-			s.server.ServeHTTP(recorder, request)
-			require.Equal(t, row.status, recorder.Code)
-			if row.status == 403 {
-				require.Contains(t, recorder.Body.String(), `"code":"forbidden"`)
-			}
-		})
-	}
-}
-
-func TestCORS(t *testing.T) {
-	ours := "https://chat.example.com"
-	s := openBehind(t, agent.Echo{}, Edge{Origins: []string{ours}})
-	preflight := func(origin string) answer {
-		return s.send("OPTIONS", "/api/chat/send", nobody, "", "Origin: "+origin, "Access-Control-Request-Method: POST")
-	}
-	a := preflight(ours)
-	require.Equal(t, 204, a.status)
-	require.Equal(t, ours, a.header.Get("Access-Control-Allow-Origin"))
-	require.Contains(t, a.header.Get("Access-Control-Allow-Headers"), "Authorization")
-	for _, origin := range []string{"https://evil.example.com", ours + ".evil", "null", "http://chat.example.com"} {
-		a := preflight(origin)
-		require.Equal(t, 405, a.status, origin)
-		require.Empty(t, a.header.Get("Access-Control-Allow-Origin"), origin)
-		require.Equal(t, "Origin", a.header.Get("Vary"))
-	}
-	a = s.send("POST", "/api/chat/start", nobody, "", "Origin: "+ours)
-	require.Equal(t, 401, a.status, "CORS is no identity")
-	require.Equal(t, ours, a.header.Get("Access-Control-Allow-Origin"))
-
-	for name := range open(t).send("GET", "/health", nobody, "", "Origin: "+ours).header {
-		require.NotContains(t, name, "Access-Control", "CORS is off where no origin is named")
-	}
-}
-
 func TestTheLogNamesCallersByADigest(t *testing.T) {
 	s := openWith(t, moody{})
 	for _, user := range []string{"alice", "alice", "bob"} {
@@ -612,13 +554,13 @@ func TestRequestIDIsTheHosts(t *testing.T) {
 	require.NotContains(t, made, "<")
 }
 
-// The mux and the functions' folders say the same.
+// The table of routes and the functions' folders say the same. A method that function.json does not list never reaches us.
 func TestRoutesAreTheFunctions(t *testing.T) {
 	s := open(t)
 	served := map[string]string{}
 	for _, r := range s.server.routes() {
 		if r.name != "" {
-			served[r.name] = strings.Join(r.methods, ",") + " " + r.path
+			served[r.name] = strings.Join(r.methods(), ",") + " " + r.path
 			_, err := os.Stat(strings.ReplaceAll(r.name, "-", "_") + ".go")
 			require.NoError(t, err, "a function has a file of its name")
 		}

@@ -1,16 +1,11 @@
 package api
 
 import (
-	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
-	"net/http"
-	"regexp"
+	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
@@ -27,6 +22,8 @@ type problem struct {
 	Errors    []fieldProblem `json:"errors,omitzero"`
 
 	retryAfter string // seconds
+	quota      int64  // turns a minute, when they are used up
+	challenge  string // WWW-Authenticate
 }
 
 // fieldProblem says what is wrong with one field of the request.
@@ -35,11 +32,27 @@ type fieldProblem struct {
 	Message string `json:"message"`
 }
 
+// refusal means that a request cannot be read. Like a *chat.InvalidError it is made to be shown to the caller.
+type refusal struct{ fieldProblem }
+
+func (e *refusal) Error() string { return e.Path + " " + e.Message }
+
+// refuse returns a *refusal. The path may be any text of the caller's own.
+func refuse(path, message string) error { return &refusal{fieldProblem{shown(path), message}} }
+
 // Refusals of the HTTP layer itself.
 var (
+	errNoRoute   = errors.New("no such path")
+	errMethod    = errors.New("method not allowed")
+	errTooSlow   = errors.New("body did not arrive in time")
 	errTooLarge  = errors.New("body too large")
 	errMediaType = errors.New("not JSON")
+	errEncoding  = errors.New("an encoded body")
 	errForbidden = errors.New("not through our Front Door")
+
+	errTooManyAtOnce = errors.New("too many requests in progress")
+	errTimeout       = errors.New("the call took too long")
+	errOldHost       = errors.New("the host is too old")
 )
 
 // problems says how each error is answered; the first that matches counts. Details say what to do next.
@@ -50,8 +63,13 @@ var problems = []struct {
 	{errForbidden, problem{Status: 403, Code: "forbidden", Detail: "Call this API through its public address."}},
 	{errNoRoute, problem{Status: 404, Code: "not_found", Detail: "There is nothing at this path."}},
 	{errMethod, problem{Status: 405, Code: "method_not_allowed", Detail: "Use a method that the Allow header names."}},
+	{errTooSlow, problem{Status: 408, Code: "request_timeout", Detail: "The body did not arrive in time. Send it within 30 seconds."}},
 	{errTooLarge, problem{Status: 413, Code: "payload_too_large", Detail: "The body may have at most 262144 bytes."}},
 	{errMediaType, problem{Status: 415, Code: "unsupported_media_type", Detail: "Send JSON, with Content-Type: application/json."}},
+	{errEncoding, problem{Status: 415, Code: "unsupported_media_type", Detail: "Send the body as it is, without Content-Encoding."}},
+	{errTooManyAtOnce, problem{Status: 429, Code: "rate_limited", Detail: "You have as many requests in progress as are allowed. Send this one again when another is answered.", retryAfter: "1"}},
+	{errOldHost, problem{Status: 501, Code: "host_too_old", Detail: "The Functions host of this app is too old for it. Its operator finds in the log what to update."}},
+	{errTimeout, problem{Status: 503, Code: "timeout", Detail: "There was no answer in time. What you sent may be stored: repeat it with the same Idempotency-Key or messageId, or read the conversation first.", retryAfter: "1"}},
 
 	{auth.ErrNoToken, problem{Status: 401, Code: "unauthenticated", Detail: "Send an access token: Authorization: Bearer <token>."}},
 	{auth.ErrBadRequest, problem{Status: 400, Code: "invalid_request", Detail: "Send one well-formed Authorization header."}},
@@ -64,26 +82,39 @@ var problems = []struct {
 	{chat.ErrClosed, problem{Status: 409, Code: "conversation_closed", Detail: "The conversation is not active. Start a new one."}},
 	{chat.ErrFull, problem{Status: 409, Code: "conversation_full", Detail: "The conversation has no room for another message. Start a new one."}},
 	{chat.ErrTooMany, problem{Status: 409, Code: "too_many_conversations", Detail: "You have as many conversations as are allowed. Use one of them, or wait until one expires."}},
+	{chat.ErrQuota, problem{Status: 409, Code: "quota_exceeded", Detail: "You have as many bytes as are allowed. Wait until a conversation expires."}},
+	{chat.ErrMessageIDTaken, problem{Status: 409, Code: "message_id_taken", Detail: "The conversation has a message with this messageId. Give each message its own."}},
+	{chat.ErrTransition, problem{Status: 409, Code: "invalid_transition", Detail: "An archived conversation can become active, and not completed."}},
+	{chat.ErrVersion, problem{Status: 412, Code: "version_mismatch", Detail: "The conversation has changed since. Read it again, then decide."}},
 	{chat.ErrKeyReused, problem{Status: 422, Code: "idempotency_key_reused", Detail: "This Idempotency-Key or messageId belongs to another request. Give each request its own."}},
-	{chat.ErrAgentTimeout, problem{Status: 504, Code: "agent_timeout", Detail: "The agent took too long. If you sent a message, it is kept as failed; try again."}},
-	{chat.ErrTurnLost, problem{Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."}},
-	{chat.ErrAgentFailed, problem{Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. If you sent a message, it is kept as failed; try again."}},
 	{chat.ErrUnavailable, problem{Status: 503, Code: "store_unavailable", Detail: "Conversations cannot be reached at the moment. Try again.", retryAfter: "1"}},
+}
+
+// failures says how each code of a chat.Failure is answered. A code that is not here is answered as agent_failed.
+var failures = map[string]problem{
+	chat.ErrAgentFailed.Code:  {Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. If you sent a message, it is kept as failed; try again."},
+	chat.ErrAgentTimeout.Code: {Status: 504, Code: "agent_timeout", Detail: "The agent took too long. If you sent a message, it is kept as failed; try again."},
+	chat.ErrTurnLost.Code:     {Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."},
 }
 
 // problemOf translates an error; what it does not know is internal.
 func problemOf(err error) problem {
-	if invalid, ok := errors.AsType[*chat.InvalidError](err); ok {
-		p := problem{Status: 400, Code: "invalid_request", Detail: "The request is not valid: " + invalid.Error() + "."}
-		for _, f := range invalid.Fields {
-			p.Errors = append(p.Errors, fieldProblem(f))
-		}
-		return p
+	if fields := fieldProblems(err); fields != nil {
+		return invalidRequest(fields)
+	}
+	if failure, ok := errors.AsType[*chat.Failure](err); ok { // before anything that its cause may be
+		return problemOfFailure(failure)
 	}
 	if _, ok := errors.AsType[*chat.BusyError](err); ok {
 		return problem{
 			Status: 409, Code: "turn_in_progress", retryAfter: "1",
 			Detail: "An earlier request is still being answered. This one has stored nothing; send it again.",
+		}
+	}
+	if tooMany, ok := errors.AsType[*chat.RateError](err); ok {
+		return problem{
+			Status: 429, Code: "rate_limited", retryAfter: seconds(tooMany.Left), quota: tooMany.Quota,
+			Detail: "You have begun as many turns as a minute allows. Try again when Retry-After says.",
 		}
 	}
 	for _, known := range problems {
@@ -94,72 +125,81 @@ func problemOf(err error) problem {
 	return problem{Status: 500, Code: "internal", Detail: "Something went wrong here. The request id helps to find out what."}
 }
 
-// answer ends a request: it writes the error, if any, and alone logs those that someone should look at.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, err error) {
-	if err == nil || errors.Is(err, context.Canceled) && r.Context().Err() != nil { // nobody is there to read it
-		return
-	}
-	p := problemOf(err)
-	p.Type, p.Title, p.RequestID = "urn:chatkeep:problem:"+p.Code, http.StatusText(p.Status), w.Header().Get("X-Request-Id")
-	if challenge := s.auth.Challenge(err); challenge != "" {
-		w.Header().Set("WWW-Authenticate", challenge)
-	}
-	if p.retryAfter != "" {
-		w.Header().Set("Retry-After", p.retryAfter)
-	}
-	_, replayed := errors.AsType[*chat.ReplayedError](err)
-	if replayed {
-		w.Header().Set(replayedHeader, "true")
-	}
-	if p.Status >= 500 && !replayed {
-		s.log.ErrorContext(r.Context(), "request failed",
-			"method", r.Method, "route", r.Pattern, "status", p.Status, "code", p.Code,
-			"requestId", p.RequestID, "traceId", traceID(r), "caller", s.callers.of(err), "err", err)
-	}
-	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden { // why is for operators, who ask for it; it quotes nothing
-		s.log.DebugContext(r.Context(), "request refused",
-			"route", r.Pattern, "status", p.Status, "code", p.Code, "requestId", p.RequestID, "err", err)
-	}
-	write(w, p.Status, "application/problem+json", p)
-}
-
-// callError is an error of a request whose caller is known.
-type callError struct {
-	caller auth.User
-	err    error
-}
-
-func (e *callError) Error() string { return e.err.Error() }
-func (e *callError) Unwrap() error { return e.err }
-
-// callerNames give callers names in the log: the same for all requests of a user to this process, and telling nobody who it is.
-type callerNames struct{ key []byte }
-
-func newCallerNames() callerNames {
-	return callerNames{key: []byte(rand.Text())}
-}
-
-// of names the caller that an error knows, or nobody.
-func (c callerNames) of(err error) string {
-	call, ok := errors.AsType[*callError](err)
+func problemOfFailure(f *chat.Failure) problem {
+	p, ok := failures[f.Code]
 	if !ok {
-		return ""
+		p = failures[chat.ErrAgentFailed.Code]
 	}
-	digest := hmac.New(sha256.New, c.key)
-	for _, part := range []string{call.caller.TenantID, call.caller.ID} {
-		digest.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
-		digest.Write([]byte(part))
+	if f.RetryAfter > 0 {
+		p.retryAfter = seconds(f.RetryAfter)
 	}
-	return hex.EncodeToString(digest.Sum(nil)[:6])
+	p.challenge = f.Challenge
+	return p
 }
 
-var traceparent = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}`)
+// seconds writes a duration as Retry-After has it, rounded up.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
 
-// traceID is the trace that the request belongs to (W3C Trace Context), for finding it again; nothing is decided by it.
-func traceID(r *http.Request) string {
-	match := traceparent.FindStringSubmatch(strings.TrimSpace(r.Header.Get("traceparent")))
-	if match == nil {
-		return ""
+func invalidRequest(fields []fieldProblem) problem {
+	p := problem{Status: 400, Code: "invalid_request", Errors: fields}
+	var all []string
+	for _, f := range fields {
+		all = append(all, f.Path+" "+f.Message)
 	}
-	return match[1]
+	p.Detail = "The request is not valid: " + strings.Join(all, "; ") + "."
+	return p
+}
+
+// maxFields is how many fields an answer finds fault with, at most.
+const maxFields = 20
+
+// paths are what the fields of package chat are called here, in bodies, paths and queries.
+var paths = map[chat.Field]string{
+	chat.ConversationIDField: "conversationId",
+	chat.MessageIDField:      "messageId",
+	chat.TitleField:          "title",
+	chat.MetadataField:       "metadata",
+	chat.TextField:           "text",
+	chat.ValueField:          "value",
+	chat.StatusField:         "status",
+	chat.LimitField:          "limit",
+	chat.BeforeField:         "before",
+}
+
+// fieldProblems are the fields that an error finds fault with, or nil.
+func fieldProblems(err error) []fieldProblem {
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		return []fieldProblem{refused.fieldProblem}
+	}
+	invalid, ok := errors.AsType[*chat.InvalidError](err)
+	if !ok {
+		return nil
+	}
+	var all []fieldProblem
+	for _, f := range invalid.Fields[:min(len(invalid.Fields), maxFields)] {
+		path := paths[f.Field]
+		if f.Key != "" {
+			path += "." + f.Key
+		}
+		all = append(all, fieldProblem{shown(path), f.Message})
+	}
+	return all
+}
+
+// shown makes a text of the caller's own one that can be shown: UTF-8, and short.
+func shown(text string) string {
+	return cut(strings.ToValidUTF8(text, string(utf8.RuneError)), 200)
+}
+
+// cut returns at most n bytes of a text, cut between characters.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }

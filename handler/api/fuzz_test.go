@@ -17,7 +17,7 @@ import (
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		"", "null", "{}", "[]", `{"conversationId":"x","text":"y"}`, `{"text":null}`, `{"text":"a","text":"b"}`, `{"TEXT":"a"}`,
-		`{"value":{"a":[{}]}}`, `{"value":[]}`, "{\"text\":\"\xff\"}", `{"text":"\ud800"}`, `{"a":{"b":1}}`, `{} {}`,
+		`{"value":{"a":[{}]}}`, `{"value":[]}`, `{"":1}`, "{\"text\":\"\xff\"}", `{"text":"\ud800"}`, `{"a":{"b":1}}`, `{} {}`,
 		strings.Repeat(`{"value":`, 70) + "{}" + strings.Repeat("}", 70),
 	} {
 		f.Add(body)
@@ -25,17 +25,18 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		request := httptest.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
-		got, err := decode[sendRequest](httptest.NewRecorder(), request, false)
+		got, err := decode[sendRequest](&response{ResponseWriter: httptest.NewRecorder(), request: request}, request, false)
 		if err != nil {
-			invalid, shown := errors.AsType[*chat.InvalidError](err)
+			refused, shown := errors.AsType[*refusal](err)
 			require.True(t, shown || errors.Is(err, errTooLarge), "%v", err)
 			if shown {
-				require.NotEmpty(t, invalid.Fields[0].Path)
-				require.LessOrEqual(t, len(invalid.Fields[0].Path), 200)
+				require.NotEmpty(t, refused.Path)
+				require.LessOrEqual(t, len(refused.Path), 200)
+				require.True(t, utf8.ValidString(refused.Path))
 			}
 			return
 		}
-		require.Equal(t, jsontext.KindBeginObject, jsontext.Value(strings.TrimLeft(body, " \t\r\n")).Kind())
+		require.Equal(t, jsontext.KindBeginObject, jsontext.Value(strings.TrimPrefix(body, "\uFEFF")).Kind())
 		require.True(t, got.Text == nil || utf8.ValidString(*got.Text))
 		require.True(t, got.Value == nil || jsontext.Value(got.Value).IsValid())
 	})
@@ -51,7 +52,7 @@ func FuzzCursor(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		cursor, err := decodeCursor(text, owner, chat.Active)
 		if err != nil {
-			_, shown := errors.AsType[*chat.InvalidError](err)
+			_, shown := errors.AsType[*refusal](err)
 			require.True(t, shown)
 			return
 		}

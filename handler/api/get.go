@@ -1,69 +1,109 @@
 package api
 
 import (
-	"fmt"
+	"context"
 	"net/http"
-	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
-	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 )
 
-type getResponse struct {
-	Conversation conversationJSON `json:"conversation"`
-	Messages     []messageJSON    `json:"messages"`
-	HasMore      bool             `json:"hasMore"` // there are earlier messages
-}
+const defaultMessages = 100
 
 // get answers with a conversation and a page of its messages.
-func (s *Server) get(w http.ResponseWriter, r *http.Request, u auth.User) error {
-	query := r.URL.Query()
-	limit, err := number(query, "limit", 100, 1000)
+func (s *Server) get(w *response, r *http.Request, caller chat.Caller) error {
+	id := strings.ToLower(r.PathValue("conversationId"))
+	page, err := pageOf(r)
 	if err != nil {
 		return err
 	}
-	before, err := number(query, "before", 0, 1<<53)
+	condition := readIfNoneMatch(r.Header.Values("If-None-Match"))
+	page.Known, err = s.known(r.Context(), caller.Owner, id, condition)
 	if err != nil {
 		return err
 	}
-	conversation, messages, err := s.chat.Get(r.Context(), ownerOf(u), r.PathValue("conversationId"),
-		chat.Page{Before: before, Limit: int(limit)})
+	conversation, messages, err := s.chat.Get(r.Context(), caller.Owner, id, page)
 	if err != nil {
 		return err
 	}
-	etag := fmt.Sprintf(`"%d"`, conversation.Version)
-	w.Header().Set("ETag", etag)
-	if matches(r.Header.Values("If-None-Match"), etag) {
+	// The tag is weak, for lastAccessedAt and expiresAt change without the version.
+	w.Header().Set("ETag", `W/"`+strconv.FormatInt(conversation.Version, 10)+`"`)
+	if condition.matches(conversation.Version) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	hasMore := len(messages) > 0 && messages[0].Seq > 1
-	return respond(w, http.StatusOK, getResponse{conversationOf(conversation), messagesOf(messages), hasMore})
+	b := make([]byte, 0, conversationSize(conversation)+messagesSize(messages))
+	b = appendConversation(append(b, `{"conversation":`...), conversation)
+	b = appendMessages(append(b, `,"messages":`...), messages)
+	b = strconv.AppendBool(append(b, `,"hasMore":`...), hasMore)
+	return respond(w, http.StatusOK, append(b, "}\n"...))
 }
 
-// number reads a query parameter from 1 to most; where it is not given, the value is absent.
-func number(query url.Values, name string, absent, most int64) (int64, error) {
-	if !query.Has(name) {
-		return absent, nil
+// pageOf reads the query.
+func pageOf(r *http.Request) (chat.Page, error) {
+	if r.URL.RawQuery == "" {
+		return chat.Page{Limit: defaultMessages}, nil
 	}
-	n, err := strconv.ParseInt(query.Get(name), 10, 64)
-	if err != nil || n < 1 || n > most || len(query[name]) > 1 {
-		return 0, chat.Invalid(name, fmt.Sprintf("must be one whole number from 1 to %d", most))
+	query := r.URL.Query()
+	limit, err := number(query, "limit", defaultMessages)
+	if err != nil {
+		return chat.Page{}, err
 	}
-	return n, nil
+	before, err := number(query, "before", 0)
+	return chat.Page{Limit: int(limit), Before: before}, err
 }
 
-// matches is If-None-Match (RFC 9110, 13.1.2): a list of tags, compared weakly, or *.
-func matches(headers []string, etag string) bool {
+// ifNoneMatch is what an If-None-Match header (RFC 9110, 13.1.2) says of versions. Other tags can match none.
+type ifNoneMatch struct {
+	any      bool
+	versions []int64
+}
+
+// readIfNoneMatch compares tags weakly, as the header wants it.
+func readIfNoneMatch(headers []string) ifNoneMatch {
+	var c ifNoneMatch
 	for _, header := range headers {
 		for tag := range strings.SplitSeq(header, ",") {
 			tag = strings.TrimSpace(tag)
-			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
-				return true
+			if tag == "*" {
+				c.any = true
+				continue
+			}
+			version, ok := versionOf(tag)
+			if ok && !slices.Contains(c.versions, version) {
+				c.versions = append(c.versions, version)
 			}
 		}
 	}
-	return false
+	return c
+}
+
+// versionOf is the version that a tag names, weak or strong.
+func versionOf(tag string) (int64, bool) {
+	opaque := strings.TrimPrefix(tag, "W/")
+	version, err := strconv.ParseInt(strings.Trim(opaque, `"`), 10, 64)
+	return version, err == nil && version > 0 && opaque == `"`+strconv.FormatInt(version, 10)+`"`
+}
+
+func (c ifNoneMatch) matches(version int64) bool {
+	return c.any || slices.Contains(c.versions, version)
+}
+
+// known is the version that the caller has, if it is still the conversation's; otherwise it may be any. A store compares one
+// version, before it reads messages. Of several tags, a look at the conversation without its messages tells which one to compare.
+func (s *Server) known(ctx context.Context, owner chat.Owner, id string, c ifNoneMatch) (int64, error) {
+	switch {
+	case !c.any && len(c.versions) == 0:
+		return 0, nil
+	case !c.any && len(c.versions) == 1:
+		return c.versions[0], nil
+	}
+	conversation, _, err := s.chat.Get(ctx, owner, id, chat.Page{Before: 1, Limit: 1})
+	if err != nil || !c.matches(conversation.Version) {
+		return 0, err
+	}
+	return conversation.Version, nil
 }

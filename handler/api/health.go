@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
 type healthResponse struct {
@@ -17,27 +19,36 @@ type healthResponse struct {
 
 // health says whether the service can keep conversations now, or with ?live=1 only that it runs. It tells nothing about anyone,
 // for anyone may ask. A degraded service answers 200: it works, and someone should look.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) health(w *response, r *http.Request) error {
 	body := healthResponse{
 		Status: "healthy", Store: s.about.Store, RedisStatus: "not configured",
 		Version: s.about.Version, UptimeSeconds: int64(time.Since(s.started).Seconds()),
 	}
 	if r.URL.Query().Get("live") == "1" {
 		body.Status, body.RedisStatus = "alive", "not asked"
-		return respond(w, http.StatusOK, body)
+		return body.respond(w, http.StatusOK)
 	}
-	vitals, err := s.chat.Health(r.Context())
+	health, err := s.chat.Health(r.Context())
 	if err != nil {
 		body.Status, body.RedisStatus = "unhealthy", "unavailable"
-		s.log.ErrorContext(r.Context(), "store unhealthy", "err", err)
-		return respond(w, http.StatusServiceUnavailable, body)
+		s.outages.health.failed(r.Context(), err)
+		return body.respond(w, http.StatusServiceUnavailable)
 	}
+	s.outages.health.succeeded()
 	if s.about.Store == "redis" {
-		latency := float64(vitals.Latency.Microseconds()) / 1000
+		latency := float64(health.Latency.Microseconds()) / 1000
 		body.RedisStatus, body.RedisLatencyMs = "connected", &latency
 	}
-	if vitals.Warning != "" {
-		body.Status, body.Warning = "degraded", vitals.Warning
+	if health.Warning != "" {
+		body.Status, body.Warning = "degraded", health.Warning
 	}
-	return respond(w, http.StatusOK, body)
+	return body.respond(w, http.StatusOK)
+}
+
+func (body healthResponse) respond(w *response, status int) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return respond(w, status, append(text, '\n'))
 }

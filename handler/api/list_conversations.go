@@ -1,18 +1,9 @@
 package api
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"net/http"
-	"slices"
-	"strings"
-	"time"
+	"strconv"
 
-	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 )
 
@@ -22,87 +13,55 @@ type listRequest struct {
 	Status *string `json:"status"`
 }
 
-type listResponse struct {
-	Conversations []conversationJSON `json:"conversations"`
-	NextCursor    *string            `json:"nextCursor"` // null on the last page
-	HasMore       bool               `json:"hasMore"`
-}
-
-// listConversations answers with a page of the user's conversations.
-func (s *Server) listConversations(w http.ResponseWriter, r *http.Request, u auth.User) error {
+// listConversations answers with a page of the caller's conversations.
+func (s *Server) listConversations(w *response, r *http.Request, caller chat.Caller) error {
 	req, err := decode[listRequest](w, r, false)
 	if err != nil {
 		return err
 	}
-	owner := ownerOf(u)
-	list := chat.List{Limit: 20}
-	if req.Limit != nil {
-		list.Limit = *req.Limit
-		if list.Limit < 1 || list.Limit > 100 {
-			return chat.Invalid("limit", "must be from 1 to 100")
-		}
-	}
-	if req.Status != nil {
-		list.Status = chat.Status(*req.Status)
-		if !slices.Contains(chat.Statuses, list.Status) {
-			return chat.Invalid("status", "must be active, completed or archived")
-		}
-	}
-	if req.Cursor != nil {
-		list.After, err = decodeCursor(*req.Cursor, owner, list.Status)
-		if err != nil {
-			return err
-		}
-	}
-	conversations, more, err := s.chat.ListConversations(r.Context(), owner, list)
+	list, err := req.list(caller.Owner)
 	if err != nil {
 		return err
 	}
-	body := listResponse{Conversations: make([]conversationJSON, 0, len(conversations)), HasMore: more}
-	for _, c := range conversations {
-		body.Conversations = append(body.Conversations, conversationOf(c))
-	}
-	if more {
-		last := conversations[len(conversations)-1]
-		next := encodeCursor(chat.Cursor{UpdatedAt: last.UpdatedAt, ID: last.ID}, owner, list.Status)
-		body.NextCursor = &next
-	}
-	return respond(w, http.StatusOK, body)
-}
-
-// A cursor is 8 bytes of milliseconds, 16 of the conversation's id, and 16 of a digest that ties them to the owner and the
-// filter, in base64url. The digest keeps mistakes and other people's cursors out; it guards no secret, for a cursor only says
-// where in the caller's own list to go on.
-
-var cursorEncoding = base64.RawURLEncoding.Strict()
-
-func encodeCursor(c chat.Cursor, owner chat.Owner, status chat.Status) string {
-	place := binary.BigEndian.AppendUint64(nil, uint64(c.UpdatedAt.UnixMilli()))
-	id, err := hex.DecodeString(strings.ReplaceAll(c.ID, "-", ""))
+	conversations, next, err := s.chat.ListConversations(r.Context(), caller.Owner, list)
 	if err != nil {
-		panic(err) // a stored id is a UUID
+		return err
 	}
-	place = append(place, id...)
-	return cursorEncoding.EncodeToString(append(place, cursorDigest(place, owner, status)...))
+	size := 256
+	for _, c := range conversations {
+		size += conversationSize(c)
+	}
+	b := append(make([]byte, 0, size), `{"conversations":[`...)
+	for i, c := range conversations {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendConversation(b, c)
+	}
+	b = append(b, `],"nextCursor":`...)
+	if next != nil {
+		b = appendString(b, encodeCursor(*next, caller.Owner, list.Status))
+	} else {
+		b = append(b, "null"...)
+	}
+	b = strconv.AppendBool(append(b, `,"hasMore":`...), next != nil)
+	return respond(w, http.StatusOK, append(b, "}\n"...))
 }
 
-func decodeCursor(text string, owner chat.Owner, status chat.Status) (*chat.Cursor, error) {
-	raw, err := cursorEncoding.DecodeString(text)
-	if err != nil || len(raw) != 40 || strings.ContainsAny(text, "\r\n") || !bytes.Equal(raw[24:], cursorDigest(raw[:24], owner, status)) {
-		return nil, chat.Invalid("cursor", "must be a nextCursor of your own list with the same status; start again without one")
+func (req listRequest) list(owner chat.Owner) (chat.List, error) {
+	list := chat.List{Limit: 20}
+	if req.Limit != nil {
+		list.Limit = *req.Limit
 	}
-	u := raw[8:24]
-	return &chat.Cursor{
-		UpdatedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(raw))).UTC(),
-		ID:        fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:]),
-	}, nil
-}
-
-func cursorDigest(place []byte, owner chat.Owner, status chat.Status) []byte {
-	h := sha256.New()
-	for _, part := range []string{"chatkeep cursor", string(place), owner.TenantID, owner.UserID, string(status)} {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
-		h.Write([]byte(part))
+	if req.Status != nil {
+		list.Status = chat.Status(*req.Status)
+		if list.Status == "" { // which is any, to package chat
+			return list, refuse("status", "must not be empty")
+		}
 	}
-	return h.Sum(nil)[:16]
+	var err error
+	if req.Cursor != nil {
+		list.After, err = decodeCursor(*req.Cursor, owner, list.Status)
+	}
+	return list, err
 }

@@ -2,8 +2,8 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
-	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 )
 
@@ -14,28 +14,44 @@ type sendRequest struct {
 	Value          object  `json:"value"`
 }
 
-type sendResponse struct {
-	ConversationID string        `json:"conversationId"`
-	Message        messageJSON   `json:"message"`
-	Messages       []messageJSON `json:"messages"`
-}
-
 // send stores a message and answers with the agent's replies.
-func (s *Server) send(w http.ResponseWriter, r *http.Request, u auth.User) error {
+func (s *Server) send(w *response, r *http.Request, caller chat.Caller) error {
 	req, err := decode[sendRequest](w, r, false)
 	if err != nil {
 		return err
 	}
-	once, err := once(r, "send", req)
+	id := strings.ToLower(req.ConversationID)
+	input, err := req.input(r)
 	if err != nil {
 		return err
 	}
-	sent, err := s.chat.Send(r.Context(), ownerOf(u), req.ConversationID, chat.Said{
-		Once: once, MessageID: req.MessageID, Text: req.Text, Value: req.Value,
-	})
+	sent, err := s.chat.Send(r.Context(), caller, id, input)
 	if err != nil {
 		return err
 	}
-	replayed(w, sent.Replayed)
-	return respond(w, http.StatusOK, sendResponse{req.ConversationID, messageOf(sent.Message), messagesOf(sent.Replies)})
+	markReplayed(w, sent.Replayed)
+	b := make([]byte, 0, 256+len(sent.Message.JSON)+messagesSize(sent.Replies))
+	b = appendString(append(b, `{"conversationId":`...), id)
+	b = appendMessage(append(b, `,"message":`...), sent.Message)
+	b = appendMessages(append(b, `,"messages":`...), sent.Replies)
+	return respond(w, http.StatusOK, append(b, "}\n"...))
+}
+
+func (req sendRequest) input(r *http.Request) (chat.Input, error) {
+	in := chat.Input{Text: req.Text, Value: req.Value}
+	if req.MessageID != nil {
+		id := strings.ToLower(*req.MessageID)
+		in.MessageID = &id
+	}
+	var err error
+	in.Idempotency.Key, err = idempotencyKey(r)
+	if in.Idempotency.Key != "" || in.MessageID != nil {
+		asked := newFingerprint("send")
+		asked.add(strings.ToLower(req.ConversationID))
+		asked.addOptional(in.MessageID)
+		asked.addOptional(req.Text)
+		asked.addObject(req.Value)
+		in.Idempotency.Fingerprint = asked.String()
+	}
+	return in, err
 }

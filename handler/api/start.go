@@ -1,45 +1,70 @@
 package api
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 
-	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 )
 
 type startRequest struct {
-	Title    string            `json:"title"`
-	Metadata map[string]string `json:"metadata"`
-}
-
-type startResponse struct {
-	ConversationID string           `json:"conversationId"`
-	Conversation   conversationJSON `json:"conversation"`
-	Messages       []messageJSON    `json:"messages"`
+	Title    *string            `json:"title"`
+	Metadata map[string]*string `json:"metadata"`
 }
 
 // start opens a conversation.
-func (s *Server) start(w http.ResponseWriter, r *http.Request, u auth.User) error {
+func (s *Server) start(w *response, r *http.Request, caller chat.Caller) error {
 	req, err := decode[startRequest](w, r, true)
 	if err != nil {
 		return err
 	}
-	once, err := once(r, "start", req)
+	opening, err := req.opening(r)
 	if err != nil {
 		return err
 	}
-	started, err := s.chat.Start(r.Context(), ownerOf(u), chat.Opening{
-		Once: once, Title: req.Title, Metadata: req.Metadata, ObjectID: u.ObjectID,
-	})
+	started, err := s.chat.Start(r.Context(), caller, opening)
 	if err != nil {
 		return err
 	}
 	id := started.Conversation.ID
-	replayed(w, started.Replayed)
+	markReplayed(w, started.Replayed)
 	w.Header().Set("Location", "/api/chat/conversations/"+id)
-	return respond(w, http.StatusCreated, startResponse{id, conversationOf(started.Conversation), messagesOf(started.Messages)})
+	b := make([]byte, 0, conversationSize(started.Conversation)+messagesSize(started.Messages))
+	b = appendString(append(b, `{"conversationId":`...), id)
+	b = appendConversation(append(b, `,"conversation":`...), started.Conversation)
+	b = appendMessages(append(b, `,"messages":`...), started.Messages)
+	return respond(w, http.StatusCreated, append(b, "}\n"...))
 }
 
-func ownerOf(u auth.User) chat.Owner {
-	return chat.Owner{TenantID: u.TenantID, UserID: u.ID}
+func (req startRequest) opening(r *http.Request) (chat.Opening, error) {
+	var o chat.Opening
+	if req.Title != nil {
+		o.Title = *req.Title
+	}
+	keys := slices.Sorted(maps.Keys(req.Metadata))
+	if len(keys) > 0 {
+		o.Metadata = make(map[string]string, len(keys))
+	}
+	for _, key := range keys {
+		value := req.Metadata[key]
+		if value == nil {
+			return o, refuse("metadata."+key, "must be a string")
+		}
+		o.Metadata[key] = *value
+	}
+	var err error
+	if o.Idempotency.Key, err = idempotencyKey(r); o.Idempotency.Key == "" {
+		o.Idempotency.Key = resentKey(r)
+	}
+	if o.Idempotency.Key != "" {
+		asked := newFingerprint("start")
+		asked.add(o.Title)
+		for _, key := range keys {
+			asked.add(key)
+			asked.add(o.Metadata[key])
+		}
+		o.Idempotency.Fingerprint = asked.String()
+	}
+	return o, err
 }

@@ -1,7 +1,7 @@
 // Package auth turns a bearer token into a user.
 //
-// It lets in delegated users with a v2.0 access token of Entra ID, signed with RS256 by a key of the configured issuer, and nobody
-// else. Who the user is comes from the verified token alone, never from any other header.
+// It accepts delegated v2.0 access tokens of Entra ID, signed with RS256 by a key of the configured issuer, and nothing else. The user
+// comes from the verified token alone, never from another header.
 package auth
 
 import (
@@ -18,54 +18,50 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// User is who asks. ID and TenantID together name a user for ever; neither does so alone.
-type User struct {
-	ID       string // the claim sub: 1 to 255 printable ASCII characters without space
-	TenantID string // the claim tid: a GUID in lower case
-	ObjectID string // the claim oid: a GUID in lower case, or empty. For administrators; it is no key
-}
-
-// Config says whose tokens are accepted. Nothing in it is ever derived from a token.
+// Config says whose tokens are accepted. Nothing in it comes from a token.
 type Config struct {
-	// Issuer is what a token's iss must equal. With {tenantid} in it, it is a template in which the token's tid is put; then Tenants
-	// is required, and of the keys only those are used that say themselves, in a member issuer, whose tokens they sign.
-	// An issuer without {tenantid} but with a GUID names its tenant: tid must be that GUID.
+	// Issuer is the required iss. {tenantid} in it stands for the token's tid; then Tenants is required, and only keys with a member
+	// issuer are used. An Issuer with a GUID in it names its tenant: tid must be that GUID.
 	Issuer string
-	// Audiences are the accepted aud: this API's client id, and no more in most cases.
+	// Audiences are the accepted aud: in most cases this API's client id alone.
 	Audiences []string
-	// KeysURL is where the issuer's keys (RFC 7517) are read: an https URL, an http URL on loopback, or a path of a file.
+	// KeysURL is where the issuer publishes its keys (RFC 7517): an https URL, an http URL on loopback, or the path of a file.
 	KeysURL string
-	// Tenants are the accepted tid. None with an exact Issuer means every tid that the issuer is consistent with.
+	// Tenants are the accepted tid. Empty means any that Issuer allows.
 	Tenants []string
-	// Scope is what the user must have allowed the client to ask for: one of the words in scp.
+	// Scope is the scope that scp must contain.
 	Scope string
-	// Clients are the accepted azp; none means any.
+	// Clients are the accepted azp. Empty means any.
 	Clients []string
 }
 
-// Errors of User. Each may be wrapped with the reason, which is for the operator and not for the caller. It is constant text: no
-// error holds anything of a token.
+// Errors of Verifier.User. They may be wrapped with a reason, which is for the operator and not for the caller. A reason is constant
+// text: no error contains any part of a token.
 var (
-	// ErrNoToken means that the request brings no bearer token. It is a 401.
+	// ErrNoToken means that the request has no bearer token. It is a 401.
 	ErrNoToken = errors.New("no bearer token")
-	// ErrBadRequest means that the Authorization header cannot be read. It is a 400.
+	// ErrBadRequest means that the Authorization header is malformed. It is a 400.
 	ErrBadRequest = errors.New("malformed Authorization header")
-	// ErrInvalidToken means that the token is refused. It is a 401.
+	// ErrInvalidToken means that the token is not valid here, or that there is more than one credential. It is a 401.
 	ErrInvalidToken = errors.New("invalid token")
-	// ErrExpired is the ErrInvalidToken of a token that was good once.
+	// ErrExpired is an ErrInvalidToken: the token was valid and has expired.
 	ErrExpired = fmt.Errorf("%w: expired", ErrInvalidToken)
-	// ErrInsufficientScope means that the token is genuine, but not for a user who allowed an accepted client Config.Scope. It is a 403.
+	// ErrInsufficientScope means that the token is genuine, but lacks Config.Scope, is an application's, or was issued to a client that
+	// is not accepted. It is a 403.
 	ErrInsufficientScope = errors.New("insufficient scope")
-	// ErrKeysUnavailable means that the token may be good: the key to tell is not to be had now. It is a 503.
+	// ErrKeysUnavailable means that the signing key cannot be fetched now; the token may be valid. It is a 503.
 	ErrKeysUnavailable = errors.New("signing keys unavailable")
+	// ErrUnsearched is an ErrKeysUnavailable: other unknown kids have used up the fetches, so that none looks for this one now. A
+	// stranger can cause it with every request, so it does not deserve a log line each time.
+	ErrUnsearched = fmt.Errorf("%w: too many unknown kids", ErrKeysUnavailable)
 )
 
-// reason is why a token is refused. The type keeps text of a token out of errors: only a constant becomes a reason by itself.
+// reason is why a token is refused. Only a constant converts to it implicitly, which keeps parts of a token out of errors.
 type reason string
 
 func refuse(kind error, why reason) error { return fmt.Errorf("%w: %s", kind, why) }
 
-// leeway is how far the clocks of issuer and host may differ.
+// leeway is how far the issuer's clock and ours may differ.
 const leeway = 60 * time.Second
 
 var (
@@ -73,15 +69,16 @@ var (
 	named = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 )
 
-// Verifier tells users by their tokens. It is safe for concurrent use.
+// Verifier verifies tokens. It is safe for concurrent use.
 type Verifier struct {
 	cfg         Config
-	namesTenant bool // by a GUID in cfg.Issuer
+	namesTenant bool // cfg.Issuer contains a GUID
 	keys        *keyStore
 	dates       *jwt.Validator
+	remembered  *rememberedTokens
 }
 
-// New returns a Verifier. Keys are read when the first token needs them.
+// New returns a Verifier. It fetches the keys when the first token needs them.
 func New(cfg Config, log *slog.Logger) *Verifier {
 	return &Verifier{
 		cfg:         cfg,
@@ -89,35 +86,56 @@ func New(cfg Config, log *slog.Logger) *Verifier {
 		keys:        newKeyStore(cfg.KeysURL, strings.Contains(cfg.Issuer, tenantID), log),
 		dates: jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithNotBeforeRequired(), jwt.WithIssuedAt(),
 			jwt.WithLeeway(leeway)),
+		remembered: newRememberedTokens(),
 	}
 }
 
-// Run keeps the keys fresh until ctx ends: it reads them every hour, once a first token has needed them.
+// Run refreshes the keys every hour until ctx ends, once a token has caused the first fetch.
 func (v *Verifier) Run(ctx context.Context) { v.keys.run(ctx) }
 
-// User returns whom the bearer token in h names, or one of this package's errors. It waits for the issuer only when the key that
-// signed the token is not at hand, and then at most 3 seconds.
+// User returns the user named by the bearer token in h, or one of this package's errors. An accepted token is remembered for at most a
+// minute, and never past its exp. User waits for the issuer only if it does not hold the signing key, and then at most 3 seconds.
 func (v *Verifier) User(ctx context.Context, h http.Header) (User, error) {
 	token, err := bearer(h)
 	if err != nil {
 		return User{}, err
 	}
-	payload, signer, err := v.verify(ctx, token)
+	// The set is loaded before the signing key, so that a token verified with an older set is never remembered for a newer one.
+	now, set, digest := time.Now(), v.keys.set.Load(), v.remembered.digest(token)
+	found, ok := v.remembered.get(digest, set, now)
+	if !ok {
+		if found, err = v.verify(ctx, token); err != nil {
+			return User{}, err
+		}
+		v.remembered.put(digest, set, now, found)
+	}
+	user := found.user
+	user.Token = token
+	return user, nil
+}
+
+// verify makes all checks of a token.
+func (v *Verifier) verify(ctx context.Context, token string) (verified, error) {
+	payload, signer, err := v.verifyJWS(ctx, token)
 	if err != nil {
-		return User{}, err
+		return verified{}, err
 	}
 	c, err := parseClaims(payload)
 	if err != nil {
-		return User{}, err
+		return verified{}, err
 	}
-	if err := v.check(c, signer); err != nil {
-		return User{}, err
+	if err := v.check(c, signer.key); err != nil {
+		return verified{}, err
 	}
-	return User{ID: c.Sub, TenantID: c.Tid, ObjectID: c.Oid}, nil
+	return verified{
+		user:  User{ID: c.Sub, TenantID: c.Tid, ObjectID: c.Oid},
+		from:  time.Unix(max(c.Nbf, c.Iat), 0).Add(-leeway),
+		exp:   time.Unix(c.Exp, 0),
+		until: signer.until,
+	}, nil
 }
 
-// Challenge is the WWW-Authenticate header (RFC 6750 §3) of the answer to an error of User, or empty for none. It never says which
-// check failed.
+// Challenge returns the WWW-Authenticate header (RFC 6750 §3) for an error of User, or "" for none. It does not say which check failed.
 func (v *Verifier) Challenge(err error) string {
 	switch {
 	case errors.Is(err, ErrNoToken):
@@ -135,8 +153,8 @@ func (v *Verifier) Challenge(err error) string {
 	}
 }
 
-// check holds the claims of a token, whose signature is good, against the configuration. What a token may do is asked last, so that
-// only a token of ours hears about scopes.
+// check compares the claims of a token whose signature is valid with the configuration. The scope comes last, so that only a token for
+// this API gets a 403.
 func (v *Verifier) check(c claims, signer key) error {
 	switch {
 	case c.Ver != "2.0":
@@ -150,7 +168,7 @@ func (v *Verifier) check(c claims, signer key) error {
 	case len(v.cfg.Tenants) > 0 && !slices.Contains(v.cfg.Tenants, c.Tid):
 		return refuse(ErrInvalidToken, "tid is not an allowed tenant")
 	case signer.issuer != "" && c.Iss != expand(signer.issuer, c.Tid):
-		// A set shared by tenants also holds keys of others: the consumer tenant's must not vouch for a company's users.
+		// A set that tenants share has keys of other issuers: the consumer tenant's must not sign for a company's users.
 		return refuse(ErrInvalidToken, "the key belongs to another issuer")
 	case !slices.Contains(v.cfg.Audiences, c.Aud):
 		return refuse(ErrInvalidToken, "aud is not this API")
@@ -165,7 +183,7 @@ func (v *Verifier) check(c claims, signer key) error {
 	switch {
 	case c.Idtyp == "app", c.Scp == "" && len(c.Roles) > 0:
 		return refuse(ErrInsufficientScope, "the token is an application's, not a user's")
-	case c.Scp == "": // an ID token, which is no access token whatever its aud
+	case c.Scp == "": // an ID token can have our aud too
 		return refuse(ErrInvalidToken, "scp is missing")
 	case !slices.Contains(strings.Split(c.Scp, " "), v.cfg.Scope):
 		return refuse(ErrInsufficientScope, "scp lacks the required scope")
@@ -194,7 +212,7 @@ func (v *Verifier) checkDates(c claims) error {
 
 func date(seconds int64) *jwt.NumericDate { return jwt.NewNumericDate(time.Unix(seconds, 0)) }
 
-// tenantID is the place of a tenant's id in the template of an issuer, as Entra writes it.
+// tenantID stands for the tenant's id in an issuer, as Entra writes it.
 const tenantID = "{tenantid}"
 
 func expand(template, tenant string) string { return strings.ReplaceAll(template, tenantID, tenant) }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,11 +18,12 @@ import (
 	"time"
 
 	"chatkeep/handler/auth/authtest"
+	"chatkeep/handler/auth/authtest/attack"
 
 	"github.com/stretchr/testify/require"
 )
 
-// keyPair is made once: making one takes longer than most tests.
+// keyPair is shared, because making one takes longer than most tests.
 var keyPair = sync.OnceValue(authtest.NewKey)
 
 const (
@@ -29,7 +31,7 @@ const (
 	otherTenant = "bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
 )
 
-// accepts returns the configuration of an API that takes the issuer's tokens, of any tenant.
+// accepts returns the configuration of an API that accepts the issuer's tokens of any tenant.
 func accepts(i *authtest.Issuer, keysURL string) Config {
 	return Config{Issuer: i.Name, Audiences: []string{i.Audience}, KeysURL: keysURL, Scope: authtest.Scope}
 }
@@ -61,16 +63,17 @@ func TestTokenNamesItsUser(t *testing.T) {
 	require.Equal(t, otherTenant, namesake.TenantID)
 	require.NotEqual(t, alice, namesake)
 
-	bare, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", map[string]any{"oid": nil})))
+	token := issuer.Token(tenant, "alice", map[string]any{"oid": nil})
+	bare, err := v.User(t.Context(), bearerOf(token))
 	require.NoError(t, err)
-	require.Equal(t, User{ID: "alice", TenantID: tenant}, bare)
+	require.Equal(t, User{ID: "alice", TenantID: tenant, Token: token}, bare)
 }
 
 func TestAttacks(t *testing.T) {
 	var trapped atomic.Int64
 	trap := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { trapped.Add(1) }))
 	defer trap.Close()
-	issuer, attacks := authtest.Attacks(trap.URL)
+	issuer, attacks := attack.All(trap.URL)
 	var fetches atomic.Int64
 	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fetches.Add(1)
@@ -82,26 +85,42 @@ func TestAttacks(t *testing.T) {
 	cfg := accepts(issuer, keys.URL+authtest.KeysPath)
 	cfg.Tenants = []string{tenant}
 	v := New(cfg, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	_, err := v.User(t.Context(), bearerOf(issuer.Token(tenant, "alice", nil)))
-	require.NoError(t, err)
+	good := remembered(t, v, issuer.Token(tenant, "alice", nil))
 
-	for _, attack := range attacks {
-		t.Run(fmt.Sprintf("%d/%s", attack.Row, attack.Name), func(t *testing.T) {
-			user, err := v.User(t.Context(), attack.Header)
-			require.Equal(t, attack.Status, status(err), "%v", err)
-			require.Equal(t, attack.Challenge, v.Challenge(err))
-			if attack.Status == http.StatusOK {
-				require.Equal(t, attack.Subject, user.ID)
-				require.Equal(t, tenant, user.TenantID)
-				return
-			}
-			require.Equal(t, User{}, user)
-			requireConstant(t, err, attack.Header)
-		})
+	// A good token of the same user is remembered in the first round, and all accepted attacks in the second.
+	for _, round := range []string{"first", "again"} {
+		for _, attack := range attacks {
+			t.Run(fmt.Sprintf("%s/%d/%s", round, attack.Row, attack.Name), func(t *testing.T) {
+				user, err := v.User(t.Context(), attack.Header)
+				require.Equal(t, attack.Status, status(err), "%v", err)
+				require.Equal(t, attack.Challenge, v.Challenge(err))
+				if attack.Status == http.StatusOK {
+					require.Equal(t, attack.Subject, user.ID)
+					require.Equal(t, tenant, user.TenantID)
+					require.Contains(t, attack.Header.Get("Authorization"), user.Token)
+					return
+				}
+				require.Equal(t, User{}, user)
+				requireConstant(t, err, attack.Header)
+			})
+		}
 	}
 	require.Zero(t, trapped.Load(), "a token made the verifier fetch something")
-	require.EqualValues(t, 2, fetches.Load(), "the first token, and one for all unknown kids")
+	require.EqualValues(t, 1+maxSearches, fetches.Load(), "the first load, and one for each unknown kid")
 	require.Empty(t, log.String())
+	_, err := v.User(t.Context(), good)
+	require.NoError(t, err)
+}
+
+func TestOddKidsAreOnlyUnknown(t *testing.T) {
+	issuer := authtest.WithKey(keyPair())
+	keys := keyFile(t, issuer)
+	for _, kid := range []string{"' OR 1=1; DROP TABLE keys; --", "*)(uid=*))(|(uid=*", "%s%s%n", "\x00", " ", "\u200f", strings.Repeat("k", longestKid)} {
+		header, err := json.Marshal(map[string]string{"alg": "RS256", "kid": kid})
+		require.NoError(t, err)
+		_, err = New(accepts(issuer, keys), quiet()).User(t.Context(), bearerOf(issuer.Sign(string(header), "{}")))
+		require.EqualError(t, err, "invalid token: kid is unknown to the issuer", kid)
+	}
 }
 
 // status is how the API answers an error.
@@ -122,7 +141,7 @@ func status(err error) int {
 	}
 }
 
-// requireConstant fails if the error shows anything of what the request brought.
+// requireConstant fails if the error contains a part of the request.
 func requireConstant(t *testing.T, err error, h http.Header) {
 	t.Helper()
 	require.Regexp(t, `^[a-zA-Z0-9 ,:.+'-]{1,120}$`, err.Error())
@@ -174,8 +193,7 @@ func TestDatesHaveAMinuteOfLeeway(t *testing.T) {
 	})
 }
 
-// TestIssuers goes through the clouds that are a matter of configuration. Each has keys of its own, and the tokens of all others are
-// tried on it.
+// TestIssuers tries the tokens of each cloud with the configuration of each other.
 func TestIssuers(t *testing.T) {
 	clouds := map[string]string{
 		"Entra, one tenant":      "https://login.microsoftonline.com/" + tenant + "/v2.0",
@@ -234,7 +252,7 @@ func TestSeveralTenantsOfOneIssuer(t *testing.T) {
 	}
 }
 
-// TestKeyVouchesForItsIssuerOnly tries sets whose keys name an issuer that is not the token's, and sets whose keys name none.
+// TestKeyVouchesForItsIssuerOnly tries keys that name another issuer than the token's, and keys that name none.
 func TestKeyVouchesForItsIssuerOnly(t *testing.T) {
 	const template, exact = "https://login.microsoftonline.com/{tenantid}/v2.0", "https://login.microsoftonline.com/" + tenant + "/v2.0"
 	for name, row := range map[string]struct {
@@ -266,7 +284,7 @@ func TestKeyVouchesForItsIssuerOnly(t *testing.T) {
 	}
 }
 
-// TestTenantIsAGUID looks at an issuer that vouches for all tenants, so that nothing else refuses the odd ones.
+// TestTenantIsAGUID uses an issuer that names no tenant, so that no other check refuses these.
 func TestTenantIsAGUID(t *testing.T) {
 	issuer := authtest.WithKey(keyPair())
 	v := New(accepts(issuer, keyFile(t, issuer)), quiet())

@@ -2,15 +2,15 @@ package auth
 
 import "github.com/go-json-experiment/json"
 
-// claims are those that decide. Others may be there and are ignored.
+// claims are the claims that are read. Others are ignored.
 type claims struct {
 	Ver   string   `json:"ver"`
 	Iss   string   `json:"iss"`
-	Aud   string   `json:"aud"` // a list is refused, also with ours in it
+	Aud   string   `json:"aud"` // a list is refused, even with ours in it
 	Tid   string   `json:"tid"`
 	Sub   string   `json:"sub"`
 	Oid   string   `json:"oid"`
-	Exp   int64    `json:"exp"` // seconds, as nbf and iat; fractions are refused
+	Exp   int64    `json:"exp"` // seconds, as nbf and iat; a fraction is refused
 	Nbf   int64    `json:"nbf"`
 	Iat   int64    `json:"iat"`
 	Scp   string   `json:"scp"`
@@ -19,11 +19,11 @@ type claims struct {
 	Roles []string `json:"roles"`
 }
 
-// lastDate is in the year 36812. Dates beyond it are no mistake of a clock.
+// lastDate is in the year 36812. A later date is an attempt to overflow.
 const lastDate = 1 << 40
 
-// parseClaims reads the payload of a JWT. Names are exact: SUB is not sub. A repeated name, a wrong type or invalid UTF-8 refuses the
-// token; a missing claim is empty, and so is null.
+// parseClaims decodes the payload of a JWT. Names are case-sensitive. A repeated name, a wrong type or invalid UTF-8 is an error. A
+// missing claim is the zero value, and so is null.
 func parseClaims(payload []byte) (claims, error) {
 	var c claims
 	if err := json.Unmarshal(payload, &c); err != nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// key is one that signs tokens.
+// key verifies the signatures of an issuer.
 type key struct {
 	public *rsa.PublicKey
-	issuer string // whose tokens it may sign, with {tenantid} for any of the set's tenants; empty if the set does not say
+	issuer string // whose tokens it signs, with {tenantid} for any tenant of the set; empty if the set does not say
 }
 
-// jwk is a key as it is published (RFC 7517). The members after Issuer are of private and of symmetric keys.
+// jwk is a published key (RFC 7517). The members after Issuer are those of private and symmetric keys.
 type jwk struct {
 	Kty    string   `json:"kty"`
 	Kid    string   `json:"kid"`
@@ -39,8 +39,8 @@ type jwk struct {
 	K   jsontext.Value `json:"k"`
 }
 
-// parseKeys reads a key set, and returns its usable keys by kid. Keys of other kinds are no fault of a set, but a set without any
-// usable one is: its error says why the first was refused.
+// parseKeys returns the usable keys of a key set by kid. It skips keys of other kinds. A set without a usable key is an error, which
+// says why the first key was skipped.
 func parseKeys(document []byte, needIssuer bool) (map[string]key, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`
@@ -60,7 +60,7 @@ func parseKeys(document []byte, needIssuer bool) (map[string]key, error) {
 			refused = append(refused, errors.New("a member has a wrong type"))
 			continue
 		}
-		if seen[published.Kid] { // which of the two is meant nobody can say
+		if seen[published.Kid] { // a token could mean either
 			delete(keys, published.Kid)
 			refused = append(refused, errors.New("kid is repeated"))
 			continue
@@ -68,7 +68,7 @@ func parseKeys(document []byte, needIssuer bool) (map[string]key, error) {
 		seen[published.Kid] = true
 		k, err := published.key()
 		if err == nil && needIssuer && k.issuer == "" {
-			err = errors.New("it has no member issuer, which an issuer with " + tenantID + " needs")
+			err = errors.New("issuer is missing, which an issuer with " + tenantID + " needs")
 		}
 		if err != nil {
 			refused = append(refused, err)
@@ -82,7 +82,7 @@ func parseKeys(document []byte, needIssuer bool) (map[string]key, error) {
 	return keys, nil
 }
 
-// key returns the key to verify RS256 with, or why there is none.
+// key returns the key for RS256, or why the key is not usable.
 func (j jwk) key() (key, error) {
 	private := []jsontext.Value{j.D, j.P, j.Q, j.DP, j.DQ, j.QI, j.Oth, j.K}
 	switch {
@@ -111,7 +111,7 @@ func (j jwk) key() (key, error) {
 	switch {
 	case modulus.BitLen() < 2048:
 		return key{}, errors.New("n has fewer than 2048 bits")
-	case exponent.BitLen() > 31, exponent.Int64() < 65537: // crypto/rsa takes no larger one
+	case exponent.BitLen() > 31, exponent.Int64() < 65537: // the limit of crypto/rsa
 		return key{}, fmt.Errorf("e is not from 65537 to %d", math.MaxInt32)
 	}
 	return key{public: &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, issuer: j.Issuer}, nil

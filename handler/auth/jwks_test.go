@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// goodKey is a key as an issuer publishes it.
+// goodKey returns a key as the issuer publishes it.
 func goodKey(t testing.TB) map[string]any {
 	t.Helper()
 	var set struct {
@@ -25,7 +25,7 @@ func goodKey(t testing.TB) map[string]any {
 	return set.Keys[0]
 }
 
-// keySetOf writes keys as a set.
+// keySetOf returns a key set as JSON.
 func keySetOf(t testing.TB, keys ...any) []byte {
 	t.Helper()
 	document, err := json.Marshal(map[string]any{"keys": keys})

@@ -9,7 +9,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// base64url is RFC 7515's: without padding, and with one way only to write a byte string.
+// base64url is unpadded and strict (RFC 7515 §2): a byte string has one encoding only.
 var base64url = base64.RawURLEncoding.Strict()
 
 const (
@@ -17,46 +17,44 @@ const (
 	longestKid    = 128
 )
 
-// header is all that a token's header may hold. Every other member would change how the token is to be read, or say where to find
-// its key, which is not for a token to say.
+// header has the only members that are accepted. Any other could change how the token is read, or name a key that the sender chose.
 type header struct {
 	Alg string `json:"alg"`
 	Kid string `json:"kid"`
 	Typ string `json:"typ"`
-	X5t string `json:"x5t"` // another name for kid in Entra's older tokens; not used
+	X5t string `json:"x5t"` // not used; Entra's v1.0 tokens have it
 }
 
-// verify checks the signature of a JWS in compact form (RFC 7515 §5.2), and returns the payload with the key that signed it.
-// The payload is not looked at.
-func (v *Verifier) verify(ctx context.Context, token string) ([]byte, key, error) {
+// verifyJWS checks the signature of a JWS in compact form (RFC 7515 §5.2). It returns the payload, unread, and the key that signed it.
+func (v *Verifier) verifyJWS(ctx context.Context, token string) ([]byte, heldKey, error) {
 	segments := strings.SplitN(token, ".", 4)
 	if len(segments) != 3 {
-		return nil, key{}, refuse(ErrInvalidToken, "not three segments")
+		return nil, heldKey{}, refuse(ErrInvalidToken, "not three segments")
 	}
 	head, body, tail := segments[0], segments[1], segments[2]
 	h, err := parseHeader(head)
 	if err != nil {
-		return nil, key{}, err
+		return nil, heldKey{}, err
 	}
 	payload, err := base64url.DecodeString(body)
 	if err != nil {
-		return nil, key{}, refuse(ErrInvalidToken, "the payload is not base64url")
+		return nil, heldKey{}, refuse(ErrInvalidToken, "the payload is not base64url")
 	}
 	signature, err := base64url.DecodeString(tail)
 	if err != nil {
-		return nil, key{}, refuse(ErrInvalidToken, "the signature is not base64url")
+		return nil, heldKey{}, refuse(ErrInvalidToken, "the signature is not base64url")
 	}
 	signer, err := v.keys.get(ctx, h.Kid)
 	if err != nil {
-		return nil, key{}, err
+		return nil, heldKey{}, err
 	}
 	if err := jwt.SigningMethodRS256.Verify(token[:len(head)+1+len(body)], signature, signer.public); err != nil {
-		return nil, key{}, refuse(ErrInvalidToken, "the signature is wrong")
+		return nil, heldKey{}, refuse(ErrInvalidToken, "the signature is wrong")
 	}
 	return payload, signer, nil
 }
 
-// parseHeader reads the header before anything else is believed. Names are exact, and repeated ones refused (RFC 7515 §4).
+// parseHeader decodes and checks a header. Names are case-sensitive, and a repeated name is an error (RFC 7515 §4).
 func parseHeader(segment string) (header, error) {
 	if len(segment) > longestHeader {
 		return header{}, refuse(ErrInvalidToken, "the header is longer than 1 KiB")

@@ -25,8 +25,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// source is where an issuer publishes its keys: a real HTTP server, reached over pipes, so that it can live in a synctest bubble
-// where hours pass at once.
+// source is where an issuer publishes its keys: a real HTTP server behind pipes instead of sockets, so that it works in a synctest
+// bubble.
 type source struct {
 	issuer  *authtest.Issuer
 	fetches atomic.Int64
@@ -98,14 +98,14 @@ func (s *source) logged() string {
 	return s.log.String()
 }
 
-// good asks with a genuine token of the key that signs now, good for a month.
+// good returns a header with a token of the present key that is valid for a month.
 func (s *source) good() http.Header {
 	return bearerOf(s.issuer.Token(tenant, "alice", map[string]any{"exp": time.Now().Add(30 * 24 * time.Hour).Unix()}))
 }
 
-// forged asks with a kid that nobody has.
-func (s *source) forged(n int) http.Header {
-	return bearerOf(s.issuer.Sign(fmt.Sprintf(`{"alg":"RS256","kid":"forged-%d"}`, n), "{}"))
+// forged returns a header with a kid that no key has.
+func (*source) forged(n int) http.Header {
+	return bearerOf(base64url.EncodeToString(fmt.Appendf(nil, `{"alg":"RS256","kid":"forged-%d"}`, n)) + ".e30.QQ")
 }
 
 func TestFiftyColdCallersMakeOneFetch(t *testing.T) {
@@ -127,31 +127,144 @@ func TestFiftyColdCallersMakeOneFetch(t *testing.T) {
 	})
 }
 
-func TestForgedKidsCauseOneFetchInFiveMinutes(t *testing.T) {
+func TestUnknownKidsCauseThreeFetchesInFiveMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, s := inBubble(t)
-		forged := make([]http.Header, 1000)
-		for n := range forged {
-			forged[n] = s.forged(n)
-		}
+		_, err := v.User(t.Context(), s.good())
+		require.NoError(t, err)
 		for round := range int64(3) {
-			for _, header := range forged {
-				_, err := v.User(t.Context(), header)
-				require.ErrorIs(t, err, ErrInvalidToken)
+			for n := range 1000 {
+				_, err := v.User(t.Context(), s.forged(n))
+				if n < maxSearches {
+					require.ErrorIs(t, err, ErrInvalidToken, "it was looked for")
+				} else {
+					require.ErrorIs(t, err, ErrUnsearched, "no fetch could look for it")
+					require.ErrorIs(t, err, ErrKeysUnavailable)
+					require.NotErrorIs(t, err, ErrInvalidToken)
+				}
 			}
-			require.Equal(t, round+1, s.fetches.Load())
+			require.Equal(t, 1+maxSearches*(round+1), s.fetches.Load())
 			_, err := v.User(t.Context(), s.good())
 			require.NoError(t, err)
-			time.Sleep(unknownEvery - time.Second)
+
+			time.Sleep(searchWindow - time.Second)
 			_, err = v.User(t.Context(), s.forged(0))
-			require.ErrorIs(t, err, ErrInvalidToken)
-			require.Equal(t, round+1, s.fetches.Load(), "before the five minutes are over")
+			require.ErrorIs(t, err, ErrInvalidToken, "it stays refused")
+			_, err = v.User(t.Context(), s.forged(999))
+			require.ErrorIs(t, err, ErrKeysUnavailable)
+			require.Equal(t, 1+maxSearches*(round+1), s.fetches.Load(), "before the five minutes are over")
 			time.Sleep(time.Second)
 		}
 	})
 }
 
-func TestForgedKidsAtOnceCauseOneFetch(t *testing.T) {
+func TestFirstLoadIsNoSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		for n := range 1 + maxSearches {
+			_, err := v.User(t.Context(), s.forged(n))
+			require.ErrorIs(t, err, ErrInvalidToken, n)
+		}
+		_, err := v.User(t.Context(), s.forged(1+maxSearches))
+		require.ErrorIs(t, err, ErrKeysUnavailable)
+		require.EqualValues(t, 1+maxSearches, s.fetches.Load())
+	})
+}
+
+func TestForgedKidsDoNotHoldUpARollOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		_, err := v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		for n := range maxSearches - 1 {
+			_, err = v.User(t.Context(), s.forged(n))
+			require.ErrorIs(t, err, ErrInvalidToken)
+		}
+		s.issuer.Rotate()
+		_, err = v.User(t.Context(), s.good())
+		require.NoError(t, err, "the first token of the new key")
+	})
+}
+
+// TestGoodTokenIsNotRefusedUnsearched uses up the searches before the first token of a new key.
+func TestGoodTokenIsNotRefusedUnsearched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		_, err := v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		for n := range maxSearches {
+			_, err = v.User(t.Context(), s.forged(n))
+			require.ErrorIs(t, err, ErrInvalidToken)
+		}
+		s.issuer.Rotate()
+		for range 4 {
+			_, err = v.User(t.Context(), s.good())
+			require.ErrorIs(t, err, ErrKeysUnavailable)
+			require.NotErrorIs(t, err, ErrInvalidToken)
+			time.Sleep(time.Minute)
+		}
+		time.Sleep(time.Minute)
+		_, err = v.User(t.Context(), s.good())
+		require.NoError(t, err)
+	})
+}
+
+// TestFetchThatBeganBeforeAKidWasSeenProvesNothing sends the first token of a new key while a fetch brings the old keys.
+func TestFetchThatBeganBeforeAKidWasSeenProvesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		_, err := v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		old := s.issuer.KeySet()
+		slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second)
+			_, _ = w.Write(old)
+		})
+		s.answer.Store(&slow)
+		forger := make(chan error)
+		go func() { _, err := v.User(t.Context(), s.forged(0)); forger <- err }()
+		synctest.Wait()
+
+		s.answer.Store(nil)
+		s.issuer.Rotate()
+		_, err = v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		require.ErrorIs(t, <-forger, ErrInvalidToken)
+		require.EqualValues(t, 3, s.fetches.Load(), "the first load, the forger's, and one more")
+	})
+}
+
+func TestKeyThatIsPublishedLateIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		_, err := v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		old := s.issuer.KeySet()
+		stale := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(old) })
+		s.answer.Store(&stale)
+		s.issuer.Rotate()
+		_, err = v.User(t.Context(), s.good())
+		require.ErrorIs(t, err, ErrInvalidToken)
+		s.answer.Store(nil)
+		time.Sleep(searchWindow)
+		_, err = v.User(t.Context(), s.good())
+		require.NoError(t, err)
+	})
+}
+
+func TestUnknownKidsAreForgottenBeforeTheyAreMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		for n := range maxUnknown + maxUnknown/2 {
+			_, err := v.User(t.Context(), s.forged(n))
+			require.Error(t, err)
+			require.LessOrEqual(t, len(v.keys.unknown), maxUnknown)
+		}
+		require.Len(t, v.keys.unknown, maxUnknown/2)
+	})
+}
+
+func TestForgedKidsAtOnceCauseTwoFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, s := inBubble(t)
 		_, err := v.User(t.Context(), s.good())
@@ -165,7 +278,7 @@ func TestForgedKidsAtOnceCauseOneFetch(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		require.EqualValues(t, 2, s.fetches.Load(), "the first need, and one for all of them")
+		require.EqualValues(t, 3, s.fetches.Load(), "the first load, the first forger's, and one for all who came during it")
 	})
 }
 
@@ -185,7 +298,7 @@ func TestGoodCallersDoNotWaitBehindAnUnknownKid(t *testing.T) {
 		}
 		require.Zero(t, time.Since(begun))
 		require.ErrorIs(t, <-unknown, ErrKeysUnavailable)
-		require.Equal(t, patience, time.Since(begun))
+		require.Equal(t, longestWait, time.Since(begun))
 		time.Sleep(time.Minute) // until the source has given up too
 	})
 }
@@ -265,14 +378,42 @@ func TestSourceDownFromTheStart(t *testing.T) {
 		}
 		require.Greater(t, s.fetches.Load(), int64(4))
 		require.Less(t, s.fetches.Load(), int64(12))
-		require.EqualValues(t, s.fetches.Load(), strings.Count(s.logged(), `"level":"ERROR"`), "one line for each try")
+		require.Equal(t, 1, strings.Count(s.logged(), `"level":"ERROR"`), "one line a minute")
 		require.NotContains(t, s.logged(), "keys.example")
 
 		s.down.Store(false)
 		time.Sleep(longestPause)
 		_, err := v.User(t.Context(), token)
 		require.NoError(t, err)
-		require.Contains(t, s.logged(), "signing keys are read again")
+		require.Regexp(t, `"signing keys are read again","failures":\d+,"requests":6000`, s.logged())
+	})
+}
+
+func TestOutageIsLoggedOnceAMinuteAndWhenItGetsWorse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, s := inBubble(t)
+		_, err := v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		begun := time.Now()
+		s.down.Store(true)
+		time.Sleep(15 * time.Second)
+		for time.Since(begun) < keyLife-time.Minute {
+			time.Sleep(time.Minute)
+			_, err := v.User(t.Context(), s.forged(0))
+			require.ErrorIs(t, err, ErrKeysUnavailable)
+		}
+		warnings := strings.Count(s.logged(), `"level":"WARN"`)
+		require.InDelta(t, keyLife/time.Minute, warnings, 2)
+		require.NotContains(t, s.logged(), `"level":"ERROR"`)
+		time.Sleep(time.Until(begun.Add(keyLife)))
+		_, err = v.User(t.Context(), s.good())
+		require.ErrorIs(t, err, ErrKeysUnavailable)
+		require.Equal(t, 1, strings.Count(s.logged(), `"level":"ERROR"`), "no key is left, less than a minute after the last warning")
+		s.down.Store(false)
+		time.Sleep(longestPause)
+		_, err = v.User(t.Context(), s.good())
+		require.NoError(t, err)
+		require.Equal(t, 1, strings.Count(s.logged(), "read again"))
 	})
 }
 
@@ -296,6 +437,7 @@ func TestSourceDownLater(t *testing.T) {
 		require.NotContains(t, s.logged(), `"level":"ERROR"`)
 		_, err = v.User(t.Context(), s.forged(0))
 		require.ErrorIs(t, err, ErrKeysUnavailable, "an unknown key may be a new one")
+		require.NotErrorIs(t, err, ErrUnsearched, "the source is to blame")
 
 		time.Sleep(time.Hour)
 		_, err = v.User(t.Context(), token)
@@ -311,7 +453,7 @@ func TestSourceDownLater(t *testing.T) {
 	})
 }
 
-// badAnswers are what a source may answer instead of keys.
+// badAnswers are answers of a source that has no keys for us.
 func badAnswers(issuer *authtest.Issuer) map[string]http.HandlerFunc {
 	text := func(text string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
@@ -369,7 +511,7 @@ func TestBadAnswersAreFailedRefreshes(t *testing.T) {
 				begun := time.Now()
 				_, err := v.User(t.Context(), s.good())
 				require.ErrorIs(t, err, ErrKeysUnavailable)
-				require.LessOrEqual(t, time.Since(begun), patience)
+				require.LessOrEqual(t, time.Since(begun), longestWait)
 				time.Sleep(fetchTimeout)
 				require.EqualValues(t, 1, s.fetches.Load())
 				require.Contains(t, s.logged(), "signing keys could not be read")
@@ -379,7 +521,7 @@ func TestBadAnswersAreFailedRefreshes(t *testing.T) {
 				require.NoError(t, err, "it recovers by itself")
 
 				s.answer.Store(&answer)
-				time.Sleep(unknownEvery)
+				time.Sleep(searchWindow)
 				_, err = v.User(t.Context(), s.forged(0))
 				require.ErrorIs(t, err, ErrKeysUnavailable)
 				_, err = v.User(t.Context(), s.good())

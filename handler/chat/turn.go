@@ -3,193 +3,285 @@ package chat
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
+	"slices"
 	"time"
 )
 
-// begin waits for other turns to end, until the patience does: then its cause is the error.
-func (s *Service) begin(patience context.Context, owner Owner, id string, b Begin) (Turn, error) {
-	var turn Turn
-	err := waitWhileBusy(patience, func(ctx context.Context) (err error) {
-		b.Now = timestamp()
-		turn, err = s.store.Begin(ctx, owner, id, b)
-		return err
-	})
-	if errors.Is(err, ErrUnavailable) { // it may have begun; nobody would end it
-		s.loose.offer(s.settings.TurnLease, func(ctx context.Context) error {
-			_, err := s.store.Finish(ctx, owner, id,
-				Finish{Token: b.Token, Guards: b.Guards, State: Failed, Failure: NotAsked, Now: timestamp()})
-			return err
-		})
-	}
-	return turn, err
+// The pauses between two looks at a turn of another process.
+const (
+	firstPause = 10 * time.Millisecond
+	lastPause  = 200 * time.Millisecond
+)
+
+// turn is a question with the work on its answer. Once begun, it runs by itself: requests wait for its end, and may leave.
+type turn struct {
+	caller         Caller
+	conversationID string
+	request        Begin
+	isOurID        bool // we made the message's id, not the caller
+	begun          Turn
+
+	done chan struct{} // closed at the turn's end, when sent and err are set
+	sent Sent
+	err  error
 }
 
-// claim waits until no other request holds the start, until ctx ends or the patience does.
-func (s *Service) claim(ctx context.Context, owner Owner, c Claim) (made Conversation, isMade bool, err error) {
-	patience, cancel := context.WithTimeoutCause(ctx, s.settings.TurnWait, &BusyError{Left: s.settings.TurnLease})
-	defer cancel()
-	err = waitWhileBusy(patience, func(ctx context.Context) (err error) {
-		c.Now = timestamp()
-		made, isMade, err = s.store.Claim(ctx, owner, c)
-		return err
-	})
-	if errors.Is(err, ErrUnavailable) {
-		s.giveUp(owner, c)
-	}
-	return made, isMade, err
+func (t *turn) key() conversationKey { return conversationKey{t.caller.Owner, t.conversationID} }
+
+// isSameRequest reports whether one of the records identifies t's request.
+func (t *turn) isSameRequest(records []IdempotencyRecord) bool {
+	return slices.ContainsFunc(records, func(r IdempotencyRecord) bool { return slices.Contains(t.request.Records, r) })
 }
 
-// waitWhileBusy repeats try until it returns something else than a *BusyError, or with the cause of the patience's end.
-// A try is never interrupted: what became of it would not be known.
-func waitWhileBusy(patience context.Context, try func(context.Context) error) error {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
-		err := try(context.WithoutCancel(patience))
-		busy, isBusy := errors.AsType[*BusyError](err)
-		if !isBusy {
-			return err
-		}
-		select {
-		case <-time.After(min(pause, busy.Left)):
-		case <-patience.Done():
-			return context.Cause(patience)
-		}
+// emit takes the agent's events. Nobody reads them yet: they are dropped.
+func (t *turn) emit(Event) {}
+
+// send is begin, run, wait.
+func (s *Service) send(ctx context.Context, caller Caller, id string, in Input) (Sent, error) {
+	t, err := s.newTurn(caller, id, in)
+	if err != nil {
+		return Sent{}, err
 	}
+	if err := s.begin(ctx, t); err != nil {
+		return Sent{}, err
+	}
+	if t.begun.Replayed {
+		return t.begun.outcome()
+	}
+	if !s.run(ctx, t) {
+		return Sent{}, errClosing
+	}
+	if err := await(ctx, t.done); err != nil {
+		return Sent{}, err
+	}
+	return t.sent, t.err
 }
 
-// open has the agent open a conversation, and keeps the claim alive meanwhile, if there is one.
-func (s *Service) open(ctx context.Context, owner Owner, id string, claim Claim) (Reply, error) {
-	var renew func(context.Context) error
-	if claim.Token != "" {
-		renew = func(ctx context.Context) error {
-			claim.Now = timestamp()
-			_, _, err := s.store.Claim(ctx, owner, claim)
-			if _, isBusy := errors.AsType[*BusyError](err); isBusy {
-				return ErrTurnLost
-			}
-			return err
-		}
+// newTurn makes the user's message, and the records by which a retry of the request is recognised.
+func (s *Service) newTurn(caller Caller, id string, in Input) (*turn, error) {
+	m := Message{ID: newID(), Role: User, Kind: Text, Text: in.text(), Value: in.Value}
+	var records []IdempotencyRecord
+	if in.MessageID != nil {
+		m.ID = *in.MessageID
+		records = append(records, s.record("message:"+m.ID, in.Idempotency))
 	}
-	return s.ask(ctx, renew, func(ctx context.Context) (Reply, error) { return s.agent.Open(ctx, owner, id) })
+	if in.Idempotency.Key != "" {
+		records = append(records, s.keyRecord(in.Idempotency))
+	}
+	text, err := m.encode()
+	if err != nil {
+		return nil, err
+	}
+	return &turn{
+		caller: caller, conversationID: id, isOurID: in.MessageID == nil, done: make(chan struct{}),
+		request: Begin{
+			MessageID: m.ID, JSON: text, Records: records, Token: newID(),
+			Context: s.settings.Context, ContextBytes: s.settings.ContextBytes, Lease: s.settings.TurnLease,
+		},
+	}, nil
 }
 
-// answer has the agent answer, and keeps the turn alive meanwhile.
-func (s *Service) answer(ctx context.Context, owner Owner, id, token string, turn Turn) (Reply, error) {
-	renew := func(ctx context.Context) error {
-		return s.store.Renew(ctx, owner, id, token, timestamp(), s.settings.TurnLease)
-	}
-	return s.ask(ctx, renew, func(ctx context.Context) (Reply, error) { return s.agent.Answer(ctx, owner, id, turn) })
-}
-
-// ask calls the agent, and renews the lease meanwhile, if there is one. When the lease cannot be kept, it ends with ErrTurnLost.
-func (s *Service) ask(ctx context.Context, renew func(context.Context) error, call func(context.Context) (Reply, error)) (Reply, error) {
-	ctx, cancelTimeout := context.WithTimeoutCause(ctx, s.settings.AgentTimeout, ErrAgentTimeout)
-	defer cancelTimeout()
-	ctx, stop := context.WithCancelCause(ctx)
-	var renewing sync.WaitGroup
-	if renew != nil {
-		renewing.Go(func() { s.keepLease(ctx, stop, renew) })
-	}
-	defer func() { stop(nil); renewing.Wait() }()
-	reply, err := call(ctx)
-	return reply, agentError(ctx, err)
-}
-
-// keepLease renews a lease until ctx ends, and ends it with ErrTurnLost when the lease cannot be kept.
-func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, renew func(context.Context) error) {
-	ticker := time.NewTicker(s.settings.TurnLease / 3)
-	defer ticker.Stop()
-	held := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		asked := time.Now()
-		err := renew(ctx)
-		switch {
-		case err == nil:
-			held = asked
-		case errors.Is(err, ErrTurnLost) || time.Since(held) >= s.settings.TurnLease:
-			stop(ErrTurnLost)
-			return
-		}
-	}
-}
-
-// agentError says why the agent gave no answer: it was stopped for the cause of ctx, or failed by itself.
-func agentError(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return fmt.Errorf("%w: %w", ErrAgentFailed, err)
-	}
-}
-
-// failureOf is what is kept of an error that a turn ended with; error gives it back.
-func failureOf(err error) Failure {
-	switch {
-	case errors.Is(err, ErrAgentFailed):
-		return AgentFailed
-	case errors.Is(err, ErrAgentTimeout):
-		return AgentTimeout
-	default:
-		return ""
-	}
-}
-
-func (f Failure) error() error {
-	switch f {
-	case AgentFailed:
-		return ErrAgentFailed
-	case AgentTimeout:
-		return ErrAgentTimeout
-	case NotAsked:
-	}
-	return ErrTurnLost
-}
-
-// outcome is what the first execution of a turn that is over returned.
+// outcome is what the first execution of a replayed turn returned.
 func (t Turn) outcome() (Sent, error) {
-	if t.Message.State != Complete {
-		return Sent{}, &ReplayedError{t.Failure.error()}
+	switch {
+	case t.Message.State == Complete:
+		return Sent{Message: t.Message, Replies: t.Replies, Replayed: true}, nil
+	case t.Failure == "" || t.Failure == ErrNotAsked.Code:
+		return Sent{}, &ReplayedError{ErrTurnLost}
+	default:
+		return Sent{}, &ReplayedError{&Failure{Code: t.Failure}}
 	}
-	return Sent{Message: t.Message, Replies: t.Replies, Replayed: true}, nil
 }
 
-// finish ends a turn. When the store cannot do it now, it is tried on after the caller has its error, as long as the lease may live:
-// then a repeated request finds the answer.
-func (s *Service) finish(ctx context.Context, owner Owner, id string, f Finish) (time.Time, error) {
-	f.Now = timestamp()
-	at, err := s.store.Finish(ctx, owner, id, f)
+// begin begins the turn, or finds how the same request's turn ended. While another turn lives, it waits up to Settings.TurnWait.
+func (s *Service) begin(ctx context.Context, t *turn) error {
+	err := s.tryBegin(ctx, t)
+	if !isBusy(err) {
+		return err
+	}
+	waitCtx, cancel := s.waitCtx(ctx)
+	defer cancel()
+	if live := s.runningTurn(t.key()); live != nil && live.isSameRequest(t.request.Records) {
+		if err := await(waitCtx, live.done); err != nil {
+			return err
+		}
+		if err := s.tryBegin(ctx, t); !isBusy(err) {
+			return err
+		}
+	}
+	leave, err := s.queue.enter(waitCtx, t.key())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ended := func() <-chan struct{} {
+		if live := s.runningTurn(t.key()); live != nil {
+			return live.done
+		}
+		return nil
+	}
+	return whileBusy(waitCtx, ended, func(ctx context.Context) error { return s.tryBegin(ctx, t) })
+}
+
+// tryBegin is not cancelled when ctx ends, because its outcome would be unknown.
+func (s *Service) tryBegin(ctx context.Context, t *turn) error {
+	err := recovered(s.log, func() (err error) {
+		t.begun, err = s.store.Begin(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, t.request)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrUnavailable) || isPanic(err): // the turn may have begun, and nobody would end it
+		s.retrier.retryUncertain(ctx, func(ctx context.Context) error { return s.finishUnasked(ctx, t) })
+	case t.isOurID && errors.Is(err, ErrMessageIDTaken): // by a late second execution of this call
+		return ErrTurnLost
+	}
+	return err
+}
+
+// waitCtx bounds the wait for other turns. Its cause is then a *BusyError.
+func (s *Service) waitCtx(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.settings.TurnWait, &BusyError{Left: s.settings.TurnLease})
+}
+
+// whileBusy repeats try while it returns a *BusyError, or until waitCtx ends: then it returns the cause. Between two tries it waits
+// for the end of the turn that runs in this process; without one, ended is nil, it pauses.
+// A try is not cancelled, because its outcome would be unknown.
+func whileBusy(waitCtx context.Context, ended func() <-chan struct{}, try func(context.Context) error) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := try(context.WithoutCancel(waitCtx))
+		busy, ok := errors.AsType[*BusyError](err)
+		if !ok {
+			return err
+		}
+		end, longest := ended(), max(busy.Left, time.Millisecond)
+		if end == nil {
+			longest = min(longest, pause)
+		}
+		select {
+		case <-end:
+		case <-time.After(longest):
+		case <-waitCtx.Done():
+			return context.Cause(waitCtx)
+		}
+	}
+}
+
+func isBusy(err error) bool {
+	_, ok := errors.AsType[*BusyError](err)
+	return ok
+}
+
+func (s *Service) runningTurn(key conversationKey) *turn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running[key]
+}
+
+// run runs a turn that has begun in a goroutine of the Service. It returns false when the Service is closing: then a repeated request may
+// resume the turn.
+func (s *Service) run(ctx context.Context, t *turn) bool {
+	s.mu.Lock()
+	s.running[t.key()] = t
+	s.mu.Unlock()
+	isRunning := s.turns.spawn(ctx, func(ctx context.Context) {
+		defer s.end(t)
+		bug := recovered(s.log, func() error {
+			t.sent, t.err = s.answer(ctx, t)
+			return nil
+		})
+		if bug != nil {
+			t.err = bug
+			_ = recovered(s.log, func() error { return s.fail(ctx, t, bug) })
+		}
+	})
+	if !isRunning {
+		s.end(t)
+		_ = s.finishUnasked(context.WithoutCancel(ctx), t)
+	}
+	return isRunning
+}
+
+// end wakes those who wait for the turn.
+func (s *Service) end(t *turn) {
+	s.mu.Lock()
+	if s.running[t.key()] == t {
+		delete(s.running, t.key())
+	}
+	s.mu.Unlock()
+	close(t.done)
+}
+
+// answer has the agent answer, and ends the turn in the store.
+func (s *Service) answer(ctx context.Context, t *turn) (Sent, error) {
+	question := t.begun.Message
+	reply, replies, err := s.askForAnswer(ctx, t)
+	if err != nil {
+		return Sent{}, s.fail(ctx, t, err)
+	}
+	at, err := s.finish(ctx, t, Finish{
+		Seq: question.Seq, State: Complete, Replies: replies, AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,
+	})
+	if err != nil {
+		return Sent{}, err
+	}
+	question.State = Complete
+	return Sent{Message: question, Replies: stored(replies, question.Seq+1, at)}, nil
+}
+
+// askForAnswer asks the agent, and renews the lease meanwhile. It returns the reply and the JSON forms of its messages.
+func (s *Service) askForAnswer(ctx context.Context, t *turn) (Reply, [][]byte, error) {
+	m, err := t.begun.Message.Message()
+	if err != nil {
+		return Reply{}, nil, err
+	}
+	q := Question{
+		ConversationID: t.conversationID, Message: m, History: t.begun.History,
+		AgentRef: t.begun.AgentRef, ExternalID: t.begun.ExternalID,
+	}
+	renew := func(ctx context.Context) error {
+		return s.store.Renew(ctx, t.caller.Owner, t.conversationID, t.request.Token, s.settings.TurnLease)
+	}
+	reply, err := s.ask(ctx, renew, func(ctx context.Context) (Reply, error) { return s.agent.Answer(ctx, t.caller, q, t.emit) })
+	if err != nil {
+		return Reply{}, nil, err
+	}
+	replies, err := reply.encode(t.begun.Message.Seq+1, m.ID)
+	return reply, replies, err
+}
+
+// fail ends the turn without an answer. It returns why, or ErrNotFound if the conversation is gone.
+func (s *Service) fail(ctx context.Context, t *turn, why error) error {
+	end := Finish{Seq: t.begun.Message.Seq, State: Failed}
+	if failure, ok := errors.AsType[*Failure](why); ok {
+		end.Failure = failure.Code
+	}
+	_, err := s.finish(ctx, t, end)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return err
+	case err != nil && !errors.Is(err, ErrTurnLost):
+		s.log.WarnContext(ctx, "turn not ended, its lease will end it", "err", err)
+	}
+	return why
+}
+
+// finish ends the turn in the store. If the store is unavailable, finish keeps retrying in the background until the lease ends, so
+// that a retry of the request finds the answer.
+func (s *Service) finish(ctx context.Context, t *turn, f Finish) (time.Time, error) {
+	f.Token, f.Records = t.request.Token, t.request.Records
+	at, err := s.store.Finish(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, f)
 	if errors.Is(err, ErrUnavailable) {
-		s.loose.tie(s.settings.TurnLease, func(ctx context.Context) error {
-			f.Now = timestamp()
-			_, err := s.store.Finish(ctx, owner, id, f)
+		s.retrier.retry(ctx, func(ctx context.Context) error {
+			_, err := s.store.Finish(ctx, t.caller.Owner, t.conversationID, f)
 			return err
 		})
 	}
 	return at, err
 }
 
-// fail marks the turn's message as Failed. When that cannot be done, the end of the lease does it.
-func (s *Service) fail(ctx context.Context, owner Owner, id string, f Finish) {
-	if _, err := s.finish(ctx, owner, id, f); err != nil && !errors.Is(err, ErrTurnLost) {
-		s.log.WarnContext(ctx, "turn not ended, its lease will end it", "err", err)
-	}
-}
-
-// giveUp gives a claim up, so that a repeated request need not wait for the end of its lease. It does not wait for the store.
-func (s *Service) giveUp(owner Owner, c Claim) {
-	c.Lease = 0
-	s.loose.offer(s.settings.TurnLease, func(ctx context.Context) error {
-		c.Now = timestamp()
-		_, _, err := s.store.Claim(ctx, owner, c)
-		return err
-	})
+// finishUnasked ends a turn, if it has begun, whose agent was not called: its request may resume it.
+func (s *Service) finishUnasked(ctx context.Context, t *turn) error {
+	_, err := s.store.Finish(ctx, t.caller.Owner, t.conversationID,
+		Finish{Token: t.request.Token, Records: t.request.Records, State: Failed, Failure: ErrNotAsked.Code})
+	return err
 }

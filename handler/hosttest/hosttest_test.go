@@ -2,31 +2,58 @@ package hosttest
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-const proxied = `{"version":"2.0","customHandler":{"description":{"defaultExecutablePath":"handler"},"enableProxyingHttpRequest":true},
+const (
+	hostJSON = `{"version":"2.0",%s"customHandler":{"description":{"defaultExecutablePath":"handler"},"enableProxyingHttpRequest":true},
 "extensions":{"http":{"routePrefix":""}}}`
+	anything = `"methods":["get","post","options"],"route":"api/{*rest}"`
+)
+
+var build = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "hosttest")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(folder, "handler")
+	return file, exec.Command("go", "build", "-o", file, "./testdata/handler").Run()
+})
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "20") // the tests wait more than they compute
+	code := m.Run()
+	if file, err := build(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(file))
+	}
+	os.Exit(code)
+}
 
 // stage makes a script root of the small handler with functions, each a route and its methods.
 func stage(t *testing.T, functions map[string]string) string {
 	t.Helper()
 	dist := t.TempDir()
-	out, err := exec.Command("go", "build", "-o", filepath.Join(dist, "handler"), "./testdata/handler").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	require.NoError(t, os.WriteFile(filepath.Join(dist, "host.json"), []byte(proxied), 0o600))
+	handler, err := build()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(handler, filepath.Join(dist, "handler")))
+	require.NoError(t, os.WriteFile(filepath.Join(dist, "host.json"), fmt.Appendf(nil, hostJSON, ""), 0o600))
 	for name, trigger := range functions {
 		require.NoError(t, os.Mkdir(filepath.Join(dist, name), 0o700))
 		config := `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req","authLevel":"anonymous",` + trigger +
@@ -36,120 +63,345 @@ func stage(t *testing.T, functions map[string]string) string {
 	return dist
 }
 
-type received struct {
-	Method, URI, Host, Body string
-	Header                  http.Header
-	PID                     int
+// stageImpatient is stage with one function for everything, and a functionTimeout of half a second.
+func stageImpatient(t *testing.T) string {
+	t.Helper()
+	dist := stage(t, map[string]string{"any": anything})
+	require.NoError(t, os.WriteFile(filepath.Join(dist, "host.json"), fmt.Appendf(nil, hostJSON, `"functionTimeout":"00:00:00.5",`), 0o600))
+	return dist
 }
 
-func call(t *testing.T, method, url, body string, header http.Header) (*http.Response, received) {
+type received struct{ PID int }
+
+// ask makes a request; do is what the handler does with it. The status is 0 when no whole answer came.
+func ask(t *testing.T, url, method string, header http.Header, do ...string) (int, http.Header, received) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	require.NoError(t, err)
 	maps.Copy(request.Header, header)
-	response, err := http.DefaultTransport.RoundTrip(request)
-	require.NoError(t, err)
-	defer func() { _ = response.Body.Close() }()
-	var got received
-	if response.StatusCode == http.StatusOK {
-		require.NoError(t, json.NewDecoder(response.Body).Decode(&got))
+	if len(do) > 0 {
+		steps, _ := json.Marshal(do)
+		request.Header.Set("X-Do", string(steps))
 	}
-	return response, got
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, nil, received{}
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, nil, received{}
+	}
+	var got received
+	_ = json.Unmarshal(text, &got)
+	return response.StatusCode, response.Header, got
 }
 
-func TestHost(t *testing.T) {
-	dist := stage(t, map[string]string{
-		"list": `"methods":["get"],"route":"items/list"`, "get": `"methods":["get","post"],"route":"items/{id}"`,
-		"post": `"methods":["post"],"route":"items"`,
-	})
-	h := Start(t, dist, "ONLY=this")
+// dial opens a connection to the host and sends this.
+func dial(t *testing.T, h *Host, text string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	_, err = io.WriteString(conn, text)
+	require.NoError(t, err)
+	return conn, bufio.NewReader(conn)
+}
 
-	t.Run("a request arrives as the host passes it on", func(t *testing.T) {
-		response, got := call(t, "POST", h.URL+"/ITEMS?a=1&a=2", "body", http.Header{
-			"Authorization": {"Bearer a", "Bearer b"}, "X-Forwarded-For": {"6.6.6.6"}, "Forwarded": {"for=6.6.6.6"},
-			"X-Azure-Functions-Invocationid": {"forged"}, "X-Azure-Clientip": {"6.6.6.6"}, "Cookie": {"c=1"},
-			"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
-		})
-		require.Equal(t, "/ITEMS?a=1&a=2", got.URI)
-		require.Equal(t, "body", got.Body)
-		require.Equal(t, h.addr, got.Host)
-		require.Equal(t, []string{"Bearer a, Bearer b"}, got.Header["Authorization"])
-		require.Equal(t, []string{"127.0.0.1"}, got.Header["X-Forwarded-For"])
-		require.Empty(t, got.Header["Forwarded"])
-		require.Len(t, got.Header.Get("X-Azure-Functions-InvocationId"), 36)
-		require.Equal(t, "6.6.6.6", got.Header.Get("X-Azure-ClientIP"))
-		require.Equal(t, "c=1", got.Header.Get("Cookie"))
-		require.NotEmpty(t, got.Header.Get("Traceparent"))
-		require.Empty(t, response.Header.Get("Strict-Transport-Security"))
-		require.Equal(t, "yes", response.Header.Get("X-Kept"))
-	})
-	t.Run("the first function by name wins, and escapes change as measured", func(t *testing.T) {
-		_, got := call(t, "GET", h.URL+"/items/list", "", nil)
-		require.Equal(t, "/items/list", got.URI)
-		_, got = call(t, "GET", h.URL+"/items/a%2Fb?y=%2F", "", nil)
-		require.Equal(t, "/items/a%252Fb?y=%2F", got.URI)
-		_, got = call(t, "GET", h.URL+"/x/%2e%2e/items/z", "", nil)
-		require.Equal(t, "/items/z", got.URI)
-	})
-	t.Run("a wrong method is the host's own 404", func(t *testing.T) {
-		response, _ := call(t, "DELETE", h.URL+"/items", "", nil)
-		require.Equal(t, 404, response.StatusCode)
-		require.Empty(t, response.Header.Get("X-Kept"))
-	})
-	t.Run("an answer streams, and a client that leaves is noticed", func(t *testing.T) {
-		ctx, leave := context.WithCancel(t.Context())
-		request, err := http.NewRequestWithContext(ctx, "GET", h.URL+"/items/x?stream", nil)
-		require.NoError(t, err)
-		response, err := http.DefaultClient.Do(request)
-		require.NoError(t, err)
-		line, err := bufio.NewReader(response.Body).ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, "first\n", line)
-		leave()
-		_, _ = io.Copy(io.Discard, response.Body)
-		_ = response.Body.Close()
-		require.Eventually(t, func() bool { return len(h.Stderr()) == 1 }, 10*time.Second, 10*time.Millisecond)
-	})
-	t.Run("exit 200 restarts uncounted, the third other exit stops, and requests in flight get 500", func(t *testing.T) {
-		for _, code := range []string{"200", "3", "4"} {
-			_, before := call(t, "GET", h.URL+"/items/x", "", nil)
-			response, _ := call(t, "POST", h.URL+"/items/x?exit="+code, "", nil)
-			require.Equal(t, 500, response.StatusCode)
-			require.Eventually(t, func() bool {
-				_, after := call(t, "GET", h.URL+"/items/x", "", nil)
-				return after.PID != 0 && after.PID != before.PID
-			}, 20*time.Second, 20*time.Millisecond)
+// once is a request with a body, which the host sends once, and what the handler does with it.
+func once(do string) string {
+	return "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nX-Do: [\"" + do + "\"]\r\n\r\n."
+}
+
+// listen opens a stream that has no end, and returns when it has begun. The channel closes when it is cut.
+func listen(t *testing.T, h *Host) <-chan struct{} {
+	t.Helper()
+	_, in := dial(t, h, "GET /api/x HTTP/1.1\r\nHost: h\r\nX-Do: [\"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n1\\r\\n!\\r\\n\", \"<left>\"]\r\n\r\n")
+	_, err := in.ReadString('!')
+	require.NoError(t, err)
+	cut := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		close(cut)
+	}()
+	return cut
+}
+
+func status(t *testing.T, in *bufio.Reader) string {
+	t.Helper()
+	line, err := in.ReadString('\n')
+	require.NoError(t, err)
+	return strings.TrimSpace(line)
+}
+
+func refuses(h *Host) func() bool {
+	return func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
+		if err == nil {
+			_ = conn.Close()
 		}
-		call(t, "POST", h.URL+"/items/x?exit=5", "", nil)
-		require.Eventually(t, func() bool { return len(h.Exits()) == 4 }, 10*time.Second, 10*time.Millisecond)
-		require.Equal(t, []int{200, 3, 4, 5}, h.Exits())
-		response, _ := call(t, "GET", h.URL+"/items/x", "", nil)
-		require.Equal(t, 500, response.StatusCode)
-	})
+		return err != nil
+	}
 }
 
-func TestExitZeroIsNeverRestarted(t *testing.T) {
-	h := Start(t, stage(t, map[string]string{"get": `"methods":["get","post"],"route":"x"`}))
-	call(t, "POST", h.URL+"/x?exit=0", "", nil)
+const soon, tick = 20 * time.Second, 10 * time.Millisecond
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stage(t, map[string]string{"any": anything}))
+	for i, code := range []int{200, 3, 200, 4, 5} {
+		_, _, before := ask(t, h.URL+"/api/x", "GET", nil)
+		require.NotZero(t, before.PID)
+		dial(t, h, once(fmt.Sprintf("<exit %d>", code)))
+		require.Eventually(t, func() bool { return len(h.Exits()) == i+1 }, soon, tick)
+	}
+	require.Equal(t, []int{200, 3, 200, 4, 5}, h.Exits(), "200 does not count, and the third that does is the last")
+	require.Eventually(t, refuses(h), soon, tick, "the host has stopped")
+}
+
+func TestGetThatEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stage(t, map[string]string{"any": anything}), "DELAY=0s")
+	asked := 0
+	for ; len(h.Exits()) < 3; asked++ {
+		status, _, _ := ask(t, h.URL+"/api/x", "GET", nil, "<exit 7>")
+		require.Equal(t, 500, status)
+	}
+	require.Less(t, asked, 3, "it was sent again, to the next process")
+	require.Equal(t, []int{7, 7, 7}, h.Exits())
+	require.Eventually(t, refuses(h), soon, tick, "the host went with the third")
+}
+
+func TestExitZero(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stage(t, map[string]string{"any": anything}))
+	dial(t, h, once("<exit 0>"))
 	h.Wait()
-	response, _ := call(t, "GET", h.URL+"/x", "", nil)
-	require.Equal(t, 500, response.StatusCode)
+	asked := time.Now()
+	status, _, _ := ask(t, h.URL+"/api/x", "GET", nil)
+	require.Equal(t, 500, status)
+	require.GreaterOrEqual(t, time.Since(asked), 1850*time.Millisecond)
+	require.Equal(t, []int{0}, h.Exits(), "never restarted")
+}
+
+func TestExitZeroAtStart(t *testing.T) {
+	t.Parallel()
+	begun := time.Now()
+	h := start(t, &Host{
+		dist: stage(t, map[string]string{"any": anything}), env: []string{"EXIT_ZERO_ONCE=" + filepath.Join(t.TempDir(), "once")}, probeLimit: 3 * time.Second,
+	})
+	require.GreaterOrEqual(t, time.Since(begun), 3*time.Second, "missed when the probe gave up")
 	require.Equal(t, []int{0}, h.Exits())
+	status, _, _ := ask(t, h.URL+"/api/x", "GET", nil)
+	require.Equal(t, 200, status)
+}
+
+func TestNeverReady(t *testing.T) {
+	t.Parallel()
+	h := &Host{dist: stage(t, map[string]string{"any": anything}), env: []string{"DELAY=1m"}, probeLimit: 200 * time.Millisecond}
+	open(t, h)
+	require.Eventually(t, refuses(h), soon, tick)
+	require.Equal(t, []int{-1, -1, -1}, h.Exits())
+}
+
+func TestFirstRequestWaitsUntilReady(t *testing.T) {
+	t.Parallel()
+	h := &Host{dist: stage(t, map[string]string{"any": anything}), env: []string{"DELAY=500ms"}}
+	open(t, h)
+	status, _, _ := ask(t, h.URL+"/api/x", "GET", nil)
+	require.Equal(t, 200, status)
+	require.Equal(t, []string{"listening"}, h.Stdout())
+}
+
+func TestFunctionTimeout(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stageImpatient(t))
+	_, _, before := ask(t, h.URL+"/api/x", "GET", nil)
+	begun := time.Now()
+	_, in := dial(t, h, once("<left>"))
+	time.Sleep(time.Second)
+	bystander := listen(t, h)
+	require.Equal(t, "HTTP/1.1 500 Internal Server Error", status(t, in))
+	require.GreaterOrEqual(t, time.Since(begun), 2500*time.Millisecond)
+	<-bystander
+	var after received
+	require.Eventually(t, func() bool {
+		_, _, after = ask(t, h.URL+"/api/x", "GET", nil)
+		return after.PID != 0
+	}, soon, tick)
+	require.NotEqual(t, before.PID, after.PID)
+	require.Equal(t, []int{-1}, h.Exits())
+	require.Zero(t, h.errors, "the kill does not count")
+}
+
+func TestSlowReaderRunsIntoFunctionTimeout(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stageImpatient(t))
+	dial(t, h, "GET /api/x HTTP/1.1\r\nHost: h\r\nX-Do: [\"HTTP/1.1 200 OK\\r\\nContent-Length: 90000000\\r\\n\\r\\n\", \"<fill 90000000>\"]\r\n\r\n")
+	require.Eventually(t, func() bool { return len(h.Exits()) == 1 }, soon, tick)
+}
+
+func TestBodyWithLengthWaitsInTheHost(t *testing.T) {
+	t.Parallel()
+	record := filepath.Join(t.TempDir(), "record")
+	h := start(t, &Host{dist: stageImpatient(t), env: []string{"RECORD=" + record}})
+	probed, err := os.ReadFile(record)
+	require.NoError(t, err)
+	conn, in := dial(t, h, strings.TrimSuffix(once("HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n"), "."))
+	time.Sleep(2800 * time.Millisecond)
+	now, err := os.ReadFile(record)
+	require.NoError(t, err)
+	require.Equal(t, string(probed), string(now), "the handler hears of it before it is whole")
+	_, err = io.WriteString(conn, ".")
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 200 OK", status(t, in))
+	require.Empty(t, h.Exits(), "its time is not the call's")
+}
+
+func TestUploadBelow240BytesASecond(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stage(t, map[string]string{"any": anything}))
+	begun := time.Now()
+	_, in := dial(t, h, "POST /api/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	require.Equal(t, "HTTP/1.1 500 Internal Server Error", status(t, in))
+	require.GreaterOrEqual(t, time.Since(begun), 6800*time.Millisecond)
+	require.Less(t, time.Since(begun), 15*time.Second)
+}
+
+func TestNothingFor240Seconds(t *testing.T) {
+	t.Parallel()
+	h := start(t, &Host{dist: stage(t, map[string]string{"any": anything}), idleLimit: time.Second})
+	begun := time.Now()
+	status, _, _ := ask(t, h.URL+"/api/x", "GET", nil, "<left>")
+	require.Equal(t, 500, status)
+	require.Less(t, time.Since(begun), 5*time.Second, "it was not sent again")
+	<-listen(t, h)
+}
+
+func TestTerminate(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 30*time.Second, stopGrace)
+	record := filepath.Join(t.TempDir(), "record")
+	h := start(t, &Host{dist: stage(t, map[string]string{"any": anything}), env: []string{"RECORD=" + record}, stopGrace: 2 * time.Second})
+	endless := listen(t, h)
+	idle, _ := dial(t, h, "")
+	_, in := dial(t, h, once(`<pause 700>", "HTTP/1.1 201 Done\r\nContent-Length: 0\r\n\r\n`))
+	require.Eventually(t, func() bool {
+		text, _ := os.ReadFile(record)
+		return bytes.Contains(text, []byte("pause 700"))
+	}, soon, tick)
+	begun := time.Now()
+	done := make(chan struct{})
+	go func() {
+		h.Terminate()
+		close(done)
+	}()
+	require.Eventually(t, refuses(h), soon, tick)
+	_, err := idle.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.Equal(t, "HTTP/1.1 201 Done", status(t, in), "a call goes on")
+	<-endless
+	require.GreaterOrEqual(t, time.Since(begun), 2*time.Second)
+	<-done
+	require.Equal(t, []int{-1}, h.Exits())
+}
+
+func TestRestartStartsTheNewProcessFirst(t *testing.T) {
+	t.Parallel()
+	dist := stage(t, map[string]string{"any": anything})
+	h := Start(t, dist, "DELAY=1s")
+	_, _, before := ask(t, h.URL+"/api/x", "GET", nil)
+	stream := listen(t, h)
+	more := filepath.Join(dist, "more")
+	require.NoError(t, os.Mkdir(more, 0o700))
+	config, err := os.ReadFile(filepath.Join(dist, "any", "function.json"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(more, "function.json"), bytes.ReplaceAll(config, []byte("api/"), []byte("more/")), 0o600))
+
+	done := make(chan error)
+	go func() { done <- h.Restart() }()
+	require.Eventually(t, func() bool { return len(h.loaded().functions) == 2 }, soon, tick) // the new process has been started
+	_, _, meanwhile := ask(t, h.URL+"/api/x", "GET", nil)
+	require.Equal(t, before.PID, meanwhile.PID, "the old process answers until the new one does")
+	require.Empty(t, h.Exits())
+	require.NoError(t, <-done)
+	<-stream
+	status, _, after := ask(t, h.URL+"/more/x", "GET", nil)
+	require.Equal(t, 200, status, "function.json was read again")
+	require.NotEqual(t, before.PID, after.PID)
+	require.Equal(t, []int{-1}, h.Exits())
+}
+
+func TestFlexAnswersPreflights(t *testing.T) {
+	t.Parallel()
+	dist := stage(t, map[string]string{"any": anything})
+	const origin = "https://a.example"
+	preflight := http.Header{
+		"Origin": {origin}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"authorization,content-type"},
+	}
+	h := StartFlex(t, dist, []string{origin})
+	for _, path := range []string{"/api/x", "/nowhere"} {
+		status, header, _ := ask(t, h.URL+path, "OPTIONS", preflight)
+		require.Equal(t, 204, status)
+		require.Equal(t, origin, header.Get("Access-Control-Allow-Origin"))
+		require.Equal(t, "POST", header.Get("Access-Control-Allow-Methods"))
+		require.Equal(t, "authorization,content-type", header.Get("Access-Control-Allow-Headers"))
+		require.Empty(t, header.Values("Vary"))
+	}
+	for path, want := range map[string]int{"/api/x": 200, "/nowhere": 404} {
+		status, header, _ := ask(t, h.URL+path, "GET", http.Header{"Origin": {origin}})
+		require.Equal(t, want, status)
+		require.Equal(t, origin, header.Get("Access-Control-Allow-Origin"))
+		require.Empty(t, header.Values("Vary"))
+		require.Empty(t, header.Values("Access-Control-Expose-Headers"))
+	}
+	preflight.Set("Origin", "https://evil.example")
+	status, header, _ := ask(t, h.URL+"/api/x", "OPTIONS", preflight)
+	require.Equal(t, 204, status)
+	require.Empty(t, header.Get("Access-Control-Allow-Origin"))
+	status, header, _ = ask(t, h.URL+"/api/x", "GET", preflight)
+	require.Equal(t, 200, status)
+	require.Empty(t, header.Get("Access-Control-Allow-Origin"))
+
+	status, header, got := ask(t, Start(t, dist).URL+"/api/x", "OPTIONS", preflight)
+	require.Equal(t, 200, status)
+	require.NotZero(t, got.PID, "on other plans the handler has it")
+	require.Empty(t, header.Get("Access-Control-Allow-Origin"))
+}
+
+func TestBodyLimitOf100MiB(t *testing.T) {
+	t.Parallel()
+	h := Start(t, stage(t, map[string]string{"any": anything}))
+	_, in := dial(t, h, "POST /api/x HTTP/1.1\r\nHost: h\r\nContent-Length: 104857601\r\n\r\n")
+	require.Equal(t, "HTTP/1.1 500 Internal Server Error", status(t, in))
+}
+
+func TestHomepage(t *testing.T) {
+	t.Parallel()
+	dist := stage(t, map[string]string{"any": anything})
+	status, _, _ := ask(t, Start(t, dist).URL+"/", "GET", nil)
+	require.Equal(t, 200, status)
+	status, _, _ = ask(t, Start(t, dist, "AzureWebJobsDisableHomepage=true").URL+"/", "GET", nil)
+	require.Equal(t, 204, status)
 }
 
 func TestLoadRefusesWhatTheHostCannotServe(t *testing.T) {
+	t.Parallel()
 	for name, functions := range map[string]map[string]string{
 		"no function":                  {},
 		"a key would be asked for":     {"a": `"authLevel":"function","methods":["get"],"route":"a"`},
 		"a bad name":                   {"1a": `"methods":["get"],"route":"a"`},
 		"a reserved route":             {"a": `"methods":["get"],"route":"administrators"`},
 		"two functions with one route": {"a": `"methods":["get"],"route":"x"`, "b": `"methods":["post","get"],"route":"X"`},
+		"a constraint":                 {"a": `"methods":["get"],"route":"a/{id:int}"`},
 	} {
-		_, _, err := load(stage(t, functions))
+		_, err := load(stage(t, functions))
 		require.Error(t, err, name)
 	}
 	dist := stage(t, map[string]string{"a": `"methods":["get"],"route":"a"`})
 	require.NoError(t, os.WriteFile(filepath.Join(dist, "a", "function.json"), []byte(`{"bindings":[{"type":"httpTrigger","direction":"in"}]}`), 0o600))
-	_, _, err := load(dist)
+	_, err := load(dist)
 	require.ErrorContains(t, err, "one http output")
 }

@@ -1,4 +1,4 @@
-// Package redistest starts private Redis servers for tests.
+// Package redistest starts private Redis servers for tests, with a clock that a test can set.
 package redistest
 
 import (
@@ -26,8 +26,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait: several test binaries may start servers at once on a small machine.
-const patience = 30 * time.Second
+// longestWait bounds every wait: several test binaries may start servers at once on a small machine.
+const longestWait = 30 * time.Second
 
 // Server is one redis-server on 127.0.0.1, which ends with the test. Its data do not survive Kill unless the arguments say so.
 type Server struct {
@@ -38,6 +38,7 @@ type Server struct {
 	CAFile string
 
 	t        testing.TB
+	clock    *Clock
 	dir      string
 	args     []string
 	sentinel string // path of its configuration, when it is a Sentinel
@@ -47,19 +48,13 @@ type Server struct {
 // Start starts a server with more arguments for redis-server.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := prepare(t, args)
-	s.start()
-	return s
+	return (*Clock)(nil).Start(t, args...)
 }
 
 // StartTLS starts a server that speaks nothing but TLS, with a certificate for localhost and 127.0.0.1.
 func StartTLS(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := prepare(t, args)
-	s.CAFile = filepath.Join(s.dir, "ca.pem")
-	s.TLS = s.certify()
-	s.start()
-	return s
+	return (*Clock)(nil).StartTLS(t, args...)
 }
 
 // Cluster is a Redis cluster.
@@ -71,9 +66,16 @@ type Cluster struct {
 // StartCluster starts a cluster of the given number of masters, each with replicas of its own.
 func StartCluster(t testing.TB, masters, replicasEach int) *Cluster {
 	t.Helper()
+	return startCluster(t, nil, masters, replicasEach, 2*time.Second)
+}
+
+// startCluster starts a cluster in which a node that is silent for the timeout is dead.
+func startCluster(t testing.TB, clock *Clock, masters, replicasEach int, timeout time.Duration) *Cluster {
+	t.Helper()
 	c := &Cluster{}
 	for range masters * (1 + replicasEach) {
-		s := Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf")
+		s := clock.Start(t, "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+			"--cluster-node-timeout", strconv.FormatInt(timeout.Milliseconds(), 10))
 		c.Servers, c.Addrs = append(c.Servers, s), append(c.Addrs, s.Addr)
 	}
 	create := append([]string{"--cluster", "create"}, c.Addrs...)
@@ -90,8 +92,12 @@ func StartCluster(t testing.TB, masters, replicasEach int) *Cluster {
 // StartReplica starts a replica of a server, and returns when it is in step. Killed and started again it is a master.
 func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
+	return startReplica(Start(t, args...), master)
+}
+
+func startReplica(s, master *Server) *Server {
+	s.t.Helper()
 	host, port, _ := net.SplitHostPort(master.Addr)
-	s := Start(t, args...)
 	master.CLI("config", "set", "repl-diskless-sync-delay", "0") // otherwise it waits 5 s for more replicas
 	s.CLI("replicaof", host, port)
 	s.await("master_link_status:up", "info", "replication")
@@ -163,16 +169,24 @@ func (s *Server) cli(args ...string) (string, error) {
 // prepare makes the directory of a server that is not started yet.
 func prepare(t testing.TB, args []string) *Server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("redis-server is missing: run scripts/install-test-tools.sh")
-		}
-		t.Skip("redis-server is missing: make test installs it")
-	}
+	need(t, "redis-server")
 	dir, err := os.MkdirTemp("", "redistest")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return &Server{t: t, dir: dir, args: args}
+}
+
+// need ends the test when a program is missing.
+func need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(program + " is missing: run scripts/install-test-tools.sh")
+			}
+			t.Skip(program + " is missing: make test installs it")
+		}
+	}
 }
 
 // start starts the server on a free port. Another process may take the port first; then it tries the next.
@@ -208,12 +222,13 @@ func (s *Server) launch() {
 		args = []string{s.sentinel, "--sentinel", "--bind", "127.0.0.1", "--dir", s.dir, "--port", port}
 	}
 	s.command = exec.Command("redis-server", slices.Concat(args, s.args)...)
+	s.command.Env = s.clock.environment()
 	require.NoError(s.t, s.command.Start())
 }
 
 // ready waits until this process answers, and is false when it ended or another server has the port.
 func (s *Server) ready() bool {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(longestWait); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		info, _ := s.cli("info", "server")
 		if strings.Contains(info, fmt.Sprintf("process_id:%d\r", s.command.Process.Pid)) {
 			return true
@@ -236,7 +251,7 @@ func (s *Server) alive() bool {
 func (s *Server) await(want string, args ...string) {
 	s.t.Helper()
 	var last string
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(longestWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if last, _ = s.cli(args...); strings.Contains(last, want) {
 			return
 		}

@@ -1,7 +1,10 @@
 package redistest
 
 import (
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -38,4 +41,48 @@ func TestServers(t *testing.T) {
 		}
 		require.Equal(t, 2, moved)
 	})
+}
+
+func TestClock(t *testing.T) {
+	clock := NewClock(t)
+	cluster := clock.StartCluster(t, 3, 0)
+	master := clock.Start(t)
+	replica := (*Clock)(nil).StartReplica(t, master)
+	secure := clock.StartTLS(t)
+	followers := append([]*Server{master, secure}, cluster.Servers...)
+	timeOf := func(s *Server) time.Time {
+		t.Helper()
+		fields := strings.Fields(s.CLI("eval", "return redis.call('TIME')", "0"))
+		require.Len(t, fields, 2)
+		seconds, err := strconv.ParseInt(fields[0], 10, 64)
+		require.NoError(t, err)
+		micros, err := strconv.ParseInt(fields[1], 10, 64)
+		require.NoError(t, err)
+		return time.Unix(seconds, micros*1000)
+	}
+	const near = 10 * time.Second // on a loaded machine
+
+	for _, s := range followers {
+		require.WithinDuration(t, time.Now(), timeOf(s), near)
+	}
+	require.Equal(t, "OK", master.CLI("set", "k", "v", "px", "60000"))
+	for _, d := range []time.Duration{-12 * time.Minute, 30 * time.Second, 3*time.Hour + 7*time.Millisecond} {
+		at := time.Now().Add(d).Truncate(time.Millisecond)
+		clock.Freeze(at)
+		for _, s := range followers {
+			require.True(t, at.Equal(timeOf(s)), "%v is not %v", timeOf(s), at)
+		}
+		clock.Ahead(d)
+		for _, s := range followers {
+			require.WithinDuration(t, time.Now().Add(d), timeOf(s), near)
+		}
+		if d < time.Minute {
+			require.Equal(t, "v", master.CLI("get", "k"))
+		}
+		require.WithinDuration(t, time.Now(), timeOf(replica), near, "it has no clock of its own")
+	}
+	require.Empty(t, master.CLI("get", "k"), "a key outlived its time")
+	for _, s := range cluster.Servers {
+		require.Contains(t, s.CLI("cluster", "info"), "cluster_state:ok")
+	}
 }

@@ -1,63 +1,102 @@
 -- begin appends a user message and takes the turn.
--- ARGV: 1 id   2 now, ms   3 owner   4 time to live, ms   5 messages allowed   6 token   7 lease, ms
---       8 earlier messages to return   9 message, JSON   10 request   11, 12 times to live of the guards, ms
--- Returns {'ok', 'begun', seq, agent's reference, agent's id, earlier messages…, the message},
--- {'ok', 'over', seq, agent's reference, agent's id, failure, the message, its replies…} for a request whose turn is over,
--- {'missing'}, {'closed'}, {'full'}, {'damaged'}, {'reused'}, or {'busy', ms left}.
--- A request that a guard knows under the same token is this call's own first execution: nothing is written again; {'lost'} when that
--- turn has died since.
+-- KEYS: the owner's, the conversation's
+-- ARGV: 1 id   2 tenant   3 user   4 time to live, ms   5 lag, ms   6 messages allowed   7 bytes allowed   8 turns a minute allowed
+--       9 token   10 lease, ms   11 earlier messages to return   12 their bytes at most   13 message's id   14 message, JSON
+--       15 fingerprint   16 records allowed   17… name and time to live, ms, of each record
+-- Returns {'ok', 'begun', seq, agent's reference, agent's id, '', the message, earlier messages…},
+-- {'ok', 'replayed', seq, agent's reference, agent's id, failure, the message, its replies…} for a request whose turn has ended,
+-- {'missing'}, {'closed'}, {'full'}, {'taken'}, {'damaged'}, {'reused'}, {'quota'}, {'busy', ms left}, or {'rate', ms until the next
+-- minute}.
+-- The token of the conversation or of a record shows this call's own first execution, as long as no other turn has followed; after
+-- that the message's id is taken. {'lost'} when the turn of the first execution has ended.
 
-local now, token = tonumber(ARGV[2]), ARGV[6]
-purge(now)
-local c = load(ARGV[1], now, ARGV[3])
-if not c then return {'missing'} end
-if damaged(c) then return {'damaged'} end
-local past
-for i = 9, #KEYS do
-  local known, isOther = recall(KEYS[i], ARGV[10])
-  if isOther then return {'reused'} end
-  past = past or known
+local id, tenantId, userId, ttl, lag, most, mostBytes, mostTurns, token, lease, context, contextBytes, messageId, given, fingerprint,
+  mostRecords = unpack(ARGV)
+local now = clock()
+local c, outcome = open(id, tenantId, userId, 'agentRef', 'externalId')
+if not c then return outcome end
+
+local names, ttls, known, past = {}, {}, {}, nil
+for i = 17, #ARGV, 2 do names[#names + 1], ttls[#ttls + 1] = ARGV[i], ARGV[i + 1] end
+if #names > 0 then
+  local reused
+  known, reused = recall(names, fingerprint, now)
+  if reused then return {'reused'} end
+  past = known[1] or known[2]
 end
 settle(c, now)
+local live = c.turnLeaseUntil > 0
+local u = used(now)
 
-local function take(asked)
+-- reply returns the turn's message with what precedes or follows it.
+local function reply(kind, seq, failure, stored, around)
+  local all = {'ok', kind, seq, c.agentRef or '', c.externalId or '', failure, stored}
+  for _, element in ipairs(around) do all[#all + 1] = element end
+  return all
+end
+
+-- begun returns the turn with the messages before it.
+local function begun(stored)
+  local before = {}
+  if tonumber(context) > 0 then
+    local _
+    _, before = page(c, math.max(1, c.questionSeq - context), c.questionSeq - 1, tonumber(contextBytes), 0)
+  end
+  return reply('begun', c.questionSeq, '', stored, before)
+end
+
+-- take takes the turn for the message with the seq. It writes the named attributes too.
+local function take(seq, ...)
   change(c, now)
-  c.turn, c.lease, c.asked = token, now + tonumber(ARGV[7]), asked
-  touch(c, now, tonumber(ARGV[4]))
-  save(c, now)
-  for i = 9, #KEYS do
-    redis.call('HDEL', KEYS[i], 'ended')
-    remember(KEYS[i], ARGV[i + 2], 'request', ARGV[10], 'turn', token, 'asked', text(asked), 'replies', '0', 'failure', '')
+  c.turnToken, c.turnLeaseUntil, c.questionSeq = token, now + lease, seq
+  local attributes = {'version', 'updatedAt', 'turnToken', 'turnLeaseUntil', 'questionSeq', ...}
+  local counted = access(c, now, ttl, lag)
+  if counted then
+    attributes[#attributes + 1] = 'accessedAt'
+    attributes[#attributes + 1] = 'expiresAt'
+  end
+  save(c, attributes)
+  if counted or seq == 1 then expire(c, u, lag) end -- the first message makes its list
+  for i, name in ipairs(names) do
+    local record = {fingerprint = fingerprint, conversationId = id, turnToken = token, questionSeq = seq}
+    remember(name, record, now, ttls[i], tonumber(mostRecords))
   end
 end
 
-if past and past.turn == token then
-  if c.turn ~= token or c.lease == 0 then return {'lost'} end
-elseif past and past.turn == c.turn and c.lease > 0 then
-  return {'busy', text(c.lease - now)}
-elseif past and past.failure == 'not asked' and past.asked == c.count and c.status == 'active' then
-  mark(past.asked, 'pending')
-  take(past.asked)
-elseif past then
-  local reply = {'ok', 'over', text(past.asked), c.ref, c.external, past.failure}
-  for _, element in ipairs(redis.call('LRANGE', KEYS[8], text(past.asked - 1), text(past.asked - 1 + past.replies))) do
-    reply[#reply + 1] = element
+if c.turnToken == token or past and past.turnToken == token then
+  if c.turnToken ~= token or not live then return {'lost'} end
+  return begun(message(c.questionSeq))
+end
+if past and live and past.turnToken == c.turnToken then return {'busy', text(c.turnLeaseUntil - now)} end
+if past and past.failure == 'not_asked' and past.questionSeq == c.messageCount and c.status == 'active' then
+  local stored = unfail(c, past.questionSeq)
+  take(past.questionSeq)
+  return begun(stored)
+end
+if past then
+  for i, name in ipairs(names) do
+    if not known[i] then remember(name, past, now, ttls[i], tonumber(mostRecords)) end
   end
-  return reply
-elseif c.status ~= 'active' then
-  return {'closed'}
-elseif c.lease > 0 then
-  return {'busy', text(c.lease - now)}
-elseif c.count + 2 > tonumber(ARGV[5]) then
-  return {'full'}
-else
-  push(c, 'pending', math.max(now, c.updated), {ARGV[9]})
-  take(c.count)
+  local last = past.questionSeq + (past.replyCount or 0)
+  return reply('replayed', past.questionSeq, past.failure or '', message(past.questionSeq),
+    redis.call('LRANGE', messages, past.questionSeq, last - 1))
 end
 
-local reply = {'ok', 'begun', text(c.asked), c.ref, c.external}
-local first = math.max(0, c.asked - 1 - tonumber(ARGV[8]))
-for _, element in ipairs(redis.call('LRANGE', KEYS[8], text(first), text(c.asked - 1))) do
-  reply[#reply + 1] = element
+-- An id made for a reply ends in its seq, so one look there tells; those of questions are fields.
+local seq = tonumber(string.sub(messageId, -6), 16)
+local there = seq and seq > 0 and seq <= c.messageCount and message(seq)
+if there and idOf(there) == messageId or redis.call('HEXISTS', conversation, 'message:' .. messageId) == 1 then return {'taken'} end
+if c.status ~= 'active' then return {'closed'} end
+if live then return {'busy', text(c.turnLeaseUntil - now)} end
+if c.messageCount + 2 > tonumber(most) then return {'full'} end
+if u.turns >= tonumber(mostTurns) then return {'rate', text(u.windowStart + WINDOW - now)} end
+if u.bytes + #given > tonumber(mostBytes) then
+  purge(now)
+  if used(now).bytes + #given > tonumber(mostBytes) then return {'quota'} end
 end
-return reply
+countTurn(u)
+
+local stored = push(c, math.max(now, c.updatedAt), {given})
+c['message:' .. messageId] = c.messageCount
+take(c.messageCount, 'messageCount', 'message:' .. messageId)
+return begun(stored)

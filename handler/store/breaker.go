@@ -65,11 +65,11 @@ func (b *breaker) note(err error) {
 	b.failures++
 	if b.failures >= breakerFailures && !b.probing && !b.stopped {
 		b.probing = true
-		b.all.Go(b.watch)
+		spawn(&b.all, b.log, b.watch)
 	}
 }
 
-// answered says whether Redis answered, be it with a refusal.
+// answered reports whether Redis answered, even with a refusal.
 func answered(err error) bool {
 	var refusal redis.Error
 	return err == nil || errors.As(err, &refusal)
@@ -78,6 +78,14 @@ func answered(err error) bool {
 // watch probes until Redis answers.
 func (b *breaker) watch() {
 	began, open := time.Now(), false
+	defer func() {
+		if bug := recover(); bug != nil {
+			b.mu.Lock()
+			b.failures, b.cause, b.probing = 0, nil, false // or nobody would ever probe again
+			b.mu.Unlock()
+			panic(bug) // spawn reports it
+		}
+	}()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), probeBudget)
 		err := b.probe(ctx)
@@ -100,7 +108,7 @@ func (b *breaker) watch() {
 		}
 	}
 	if open {
-		b.log.Info("redis is no longer taken for down", "afterMs", time.Since(began).Milliseconds())
+		b.log.Info("redis recovered", "afterMs", time.Since(began).Milliseconds())
 	}
 }
 

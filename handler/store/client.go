@@ -35,8 +35,7 @@ type Connection struct {
 	forHealth bool
 }
 
-// ForHealth is the same way to Redis, for the few commands that ask how it is: they must not wait behind all others, and tell early
-// what is wrong.
+// ForHealth returns the settings of a small separate pool that fails fast: what asks for the health must not wait behind other calls.
 func (c Connection) ForHealth() Connection {
 	c.PoolSize, c.forHealth = 2, true
 	return c
@@ -44,8 +43,8 @@ func (c Connection) ForHealth() Connection {
 
 // NewClient returns the client that all functions share. It connects when it is first used.
 func NewClient(c Connection) redis.UniversalClient {
-	o := &redis.Options{
-		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password,
+	o := &redis.UniversalOptions{
+		Addrs: []string{c.Addr}, MasterName: c.Sentinel, DB: c.DB, Username: c.Username, Password: c.Password,
 		Dialer: c.dial, CredentialsProviderContext: c.Credentials,
 
 		DialTimeout: c.DialTimeout, ReadTimeout: c.CommandTimeout, WriteTimeout: c.CommandTimeout, PoolTimeout: c.PoolTimeout,
@@ -71,38 +70,21 @@ func NewClient(c Connection) redis.UniversalClient {
 	}
 	switch {
 	case c.Sentinel != "":
-		return redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: c.Sentinel, SentinelAddrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, Dialer: o.Dialer,
-
-			DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolTimeout: o.PoolTimeout,
-			ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
-			MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
-
-			PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, ConnMaxIdleTime: o.ConnMaxIdleTime,
-			ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter,
-
-			Protocol: o.Protocol, DisableIdentity: o.DisableIdentity,
-		})
-	case !c.Cluster:
-		return redis.NewClient(o)
+		return redis.NewFailoverClient(o.Failover())
+	case c.Cluster:
+		cluster := o.Cluster()
+		cluster.MaxRedirects, cluster.MaxRetries = o.MaxRetries, 0 // a cluster retries by redirects; its nodes' own retries would multiply them
+		cluster.ClusterStateReloadInterval = 5 * time.Second       // how long a fail-over goes unnoticed; the default is 60 s
+		return redis.NewClusterClient(cluster)
+	default:
+		simple := o.Simple()
+		simple.Network = c.Network
+		return redis.NewClient(simple)
 	}
-	return redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, Dialer: o.Dialer, CredentialsProviderContext: o.CredentialsProviderContext,
-
-		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolTimeout: o.PoolTimeout,
-		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
-		MaxRedirects: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
-
-		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, ConnMaxIdleTime: o.ConnMaxIdleTime,
-		ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter,
-
-		Protocol: o.Protocol, DisableIdentity: o.DisableIdentity, MaintNotificationsConfig: o.MaintNotificationsConfig,
-		ClusterStateReloadInterval: 5 * time.Second, // how long a fail-over goes unnoticed; the default is 60 s
-	})
 }
 
-// dial connects. It does not return an error but a connection that fails: of dial errors the pool keeps count, and after PoolSize of them
-// it looks only once a second whether Redis is back.
+// dial connects. It reports failure through the connection, not as an error: after PoolSize dial errors go-redis would check for recovery
+// only once a second.
 func (c Connection) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	var conn net.Conn
 	var err error
@@ -140,8 +122,16 @@ type unreachable struct{ err error }
 func (u unreachable) Read([]byte) (int, error)         { return 0, u.err }
 func (u unreachable) Write([]byte) (int, error)        { return 0, u.err }
 func (u unreachable) Close() error                     { return nil }
-func (u unreachable) LocalAddr() net.Addr              { return nil }
-func (u unreachable) RemoteAddr() net.Addr             { return nil }
+func (u unreachable) LocalAddr() net.Addr              { return nowhere{} }
+func (u unreachable) RemoteAddr() net.Addr             { return nowhere{} } // not nil: go-redis reads it at a fail-over
 func (u unreachable) SetDeadline(time.Time) error      { return nil }
 func (u unreachable) SetReadDeadline(time.Time) error  { return nil }
 func (u unreachable) SetWriteDeadline(time.Time) error { return nil }
+
+// nowhere is the address of a connection that could not be made.
+type nowhere struct{}
+
+// Network implements net.Addr.
+func (nowhere) Network() string { return "none" }
+
+func (nowhere) String() string { return "none" }

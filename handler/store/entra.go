@@ -27,7 +27,7 @@ const (
 // errNoToken means that there is no token to show to Redis.
 var errNoToken = errors.New("no token for Redis from Entra ID")
 
-// entra is how we show Redis who we are without a password. A token that is still good bridges an outage of the source.
+// entra signs in to Redis by tokens of Entra ID instead of a password. A token that is still good bridges an outage of the source.
 type entra struct {
 	credential azcore.TokenCredential
 	username   string

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -75,7 +77,7 @@ func call(t testing.TB, w *world) []time.Duration {
 	for i := range callers {
 		all.Go(func() {
 			asked := time.Now()
-			_, _, err := w.Get(t.Context(), w.owner, newID(), page(t0))
+			_, _, err := w.Get(t.Context(), w.owner, newID(), page)
 			took[i] = time.Since(asked)
 			assert.ErrorIs(t, err, chat.ErrUnavailable)
 		})
@@ -132,15 +134,15 @@ func TestTheBreakerOpensAndClosesByItself(t *testing.T) {
 			var log safeBuffer
 			server := redistest.Start(t)
 			w, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: 300 * time.Millisecond}, slog.New(slog.NewJSONHandler(&log, nil)))
-			id := w.start(t0)
+			id := w.start()
 			c.fail(server)
 			for range breakerFailures {
-				_, _, err := w.Get(t.Context(), w.owner, id, page(t0))
+				_, _, err := w.Get(t.Context(), w.owner, id, page)
 				require.ErrorIs(t, err, chat.ErrUnavailable)
 				require.NotErrorIs(t, err, errDown)
 			}
 			require.Eventually(t, func() bool { return r.breaker.admit() != nil }, 10*time.Second, time.Millisecond)
-			_, _, err := w.Get(t.Context(), w.owner, id, page(t0))
+			_, _, err := w.Get(t.Context(), w.owner, id, page)
 			require.ErrorIs(t, err, chat.ErrUnavailable)
 			require.ErrorIs(t, err, errDown)
 			require.ErrorContains(t, err, notExecuted)
@@ -150,10 +152,10 @@ func TestTheBreakerOpensAndClosesByItself(t *testing.T) {
 			healed := time.Now()
 			require.Eventually(t, func() bool { return r.breaker.admit() == nil }, 10*time.Second, time.Millisecond, "it needs traffic to notice")
 			t.Logf("noticed after %v", time.Since(healed))
-			_, _, err = w.Get(t.Context(), w.owner, id, page(t0))
+			_, _, err = w.Get(t.Context(), w.owner, id, page)
 			require.NotErrorIs(t, err, chat.ErrUnavailable)
 			require.Eventually(t, func() bool {
-				return strings.Count(log.String(), "redis is no longer taken for down") == 1
+				return strings.Count(log.String(), "redis recovered") == 1
 			}, 10*time.Second, time.Millisecond)
 			require.Equal(t, 1, strings.Count(log.String(), "redis is down, calls fail at once"))
 			require.Equal(t, 2, strings.Count(log.String(), "\n"))
@@ -166,10 +168,10 @@ func TestRefusalsAndLeavingCallersOpenNoBreaker(t *testing.T) {
 	w, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
 	server.CLI("replicaof", "127.0.0.1", "1")
 	for range 2 * breakerFailures {
-		_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0})
+		_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}})
 		require.ErrorIs(t, err, chat.ErrUnavailable)
 		require.NotErrorIs(t, err, errDown)
-		w.list(t0)
+		w.list()
 	}
 	require.False(t, r.breaker.probing)
 }
@@ -197,7 +199,7 @@ func untilBack(t *testing.T, w *world, id string) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for time.Since(began) < 30*time.Second {
-		b := begin(newID(), "after", t0)
+		b := begin(newID(), "after")
 		_, err := w.Begin(t.Context(), w.owner, id, b)
 		if err == nil {
 			return time.Since(began)
@@ -209,21 +211,33 @@ func untilBack(t *testing.T, w *world, id string) time.Duration {
 	return 0
 }
 
+// awaitReplica waits until the replica has all that the master has now.
+func awaitReplica(t *testing.T, master, replica *redistest.Server) {
+	t.Helper()
+	offset := func(s *redistest.Server) int {
+		match := regexp.MustCompile(`master_repl_offset:(\d+)`).FindStringSubmatch(s.CLI("info", "replication"))
+		n, err := strconv.Atoi(match[1])
+		require.NoError(t, err)
+		return n
+	}
+	want := offset(master)
+	require.Eventually(t, func() bool { return offset(replica) >= want }, 10*time.Second, 10*time.Millisecond)
+}
+
 func TestSentinelFailsOver(t *testing.T) {
 	master := redistest.Start(t)
 	replica := redistest.StartReplica(t, master)
 	c := defaults(redistest.StartSentinel(t, master).Addr)
 	c.Sentinel = redistest.SentinelMaster
 	w, _ := openWith(t, c, Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
-	id := w.start(t0)
-	w.turn(id, "before", t0)
-	require.Eventually(t, func() bool { return replica.CLI("dbsize") == master.CLI("dbsize") }, 10*time.Second, 10*time.Millisecond)
-	master.CLI("wait", "1", "5000")
+	id := w.start()
+	w.turn(id, "before")
+	awaitReplica(t, master, replica)
 	master.Kill()
 	took := untilBack(t, w, id)
 	t.Logf("back after %v", took)
 	require.Less(t, took, 15*time.Second) // 6 s on a machine that is not loaded
-	_, messages := w.get(id, t0)
+	_, messages := w.get(id)
 	require.Equal(t, []string{"before complete", "re before complete", "after pending"}, texts(messages))
 }
 
@@ -235,11 +249,11 @@ func TestAClusterFailsOver(t *testing.T) {
 	clusterClient := r.client.(*redis.ClusterClient)
 	require.Eventually(t, func() bool { // a fresh replica takes some seconds until it may take over
 		w.owner = someone()
-		_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0})
+		_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}})
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
-	id := w.start(t0)
-	w.turn(id, "before", t0)
+	id := w.start()
+	w.turn(id, "before")
 	master, err := clusterClient.MasterForKey(t.Context(), ownerKeys(w.owner)[0])
 	require.NoError(t, err)
 	r.options.Replicas = 0 // the new master has none
@@ -251,7 +265,7 @@ func TestAClusterFailsOver(t *testing.T) {
 	took := untilBack(t, w, id)
 	t.Logf("back after %v", took)
 	require.Less(t, took, 15*time.Second) // 6 s on a machine that is not loaded
-	_, messages := w.get(id, t0)
+	_, messages := w.get(id)
 	require.Equal(t, []string{"before complete", "re before complete", "after pending"}, texts(messages))
 }
 
@@ -261,53 +275,85 @@ func TestAWriteWaitsForReplicas(t *testing.T) {
 	c := defaults(master.Addr)
 	c.CommandTimeout = 20 * time.Second
 	w, r := openWith(t, c, Options{Limits: limits, Timeout: 20 * time.Second, Replicas: 1}, slog.New(slog.DiscardHandler))
-	id := w.start(t0)
-	w.turn(id, "before", t0)
+	id := w.start()
+	w.turn(id, "before")
 	master.CLI("script", "flush")
-	w.turn(id, "without scripts", t0)
+	w.turn(id, "without scripts")
 	require.Equal(t, master.CLI("dbsize"), replica.CLI("dbsize"), "it did not wait")
 
 	replica.Pause()
-	b := begin("token", "question", t0)
+	b := begin("token", "question")
 	r.options.Timeout = time.Second
 	_, err := w.Begin(t.Context(), w.owner, id, b)
 	require.ErrorIs(t, err, chat.ErrUnavailable)
 	require.ErrorContains(t, err, unknown)
 	r.options.Timeout = 20 * time.Second
-	_, messages := w.get(id, t0) // reads go on
+	_, messages := w.get(id) // reads go on
 	require.Len(t, messages, 5)
 	replica.Resume()
 	_, err = w.Begin(t.Context(), w.owner, id, b)
 	require.NoError(t, err, "the repeated write did not find itself")
-	_, messages = w.get(id, t0)
+	_, messages = w.get(id)
 	require.Len(t, messages, 5)
 }
 
-func TestOutOfMemoryReadsGoOn(t *testing.T) {
-	server := redistest.Start(t, "--maxmemory-policy", "noeviction")
-	w := openRedis(t, server.Addr)
-	id := w.start(t0)
-	w.turn(id, "before", t0)
-	dying := begin("token", "question", t0)
-	_, err := w.Begin(t.Context(), w.owner, id, dying)
-	require.NoError(t, err)
-	server.CLI("config", "set", "maxmemory", "1")
-	for now := range 2 {
-		_, err = w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}, Now: t0})
-		require.ErrorIs(t, err, chat.ErrUnavailable)
-		require.ErrorContains(t, err, operator)
-		_, err = w.Begin(t.Context(), w.owner, id, begin("another", "question", t0.Add(lease)))
-		require.ErrorIs(t, err, chat.ErrUnavailable)
-		_, err = w.Finish(t.Context(), w.owner, id, chat.Finish{Token: "token", State: chat.Complete, Now: t0})
-		require.ErrorIs(t, err, chat.ErrUnavailable)
-		c, messages := w.get(id, t0.Add(time.Duration(now)*lease))
-		require.Equal(t, []string{"before complete", "re before complete", "question pending"}, texts(messages))
-		require.Equal(t, int64(4), c.Version)
-		require.Equal(t, []string{id}, w.list(t0))
+func TestReadsGoOnWithoutWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		args   []string
+		refuse func(*redistest.Server)
+		allow  func(*redistest.Server)
+		class  string
+	}{
+		"out of memory": {
+			[]string{"--maxmemory-policy", "noeviction"},
+			func(s *redistest.Server) { s.CLI("config", "set", "maxmemory", "1") },
+			func(s *redistest.Server) { s.CLI("config", "set", "maxmemory", "0") },
+			operator,
+		},
+		"a replica": {
+			nil,
+			func(s *redistest.Server) { s.CLI("replicaof", "127.0.0.1", "1") },
+			func(s *redistest.Server) { s.CLI("replicaof", "no", "one") },
+			notExecuted,
+		},
+		"too few replicas": {
+			nil,
+			func(s *redistest.Server) { s.CLI("config", "set", "min-replicas-to-write", "1") },
+			func(s *redistest.Server) { s.CLI("config", "set", "min-replicas-to-write", "0") },
+			notExecuted,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, server := openFrozen(t, c.args...)
+			expiring := w.start()
+			w.turn(expiring, "has bytes to give back")
+			w.sleep(gone - lease)
+			id := w.start()
+			w.turn(id, "before")
+			w.begin(id, begin("token", "question"))
+			before, _ := w.get(id)
+			require.Equal(t, []string{id, expiring}, w.list())
+			c.refuse(server)
+			for range 3 {
+				w.sleep(lease)
+				_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}})
+				require.ErrorIs(t, err, chat.ErrUnavailable)
+				require.ErrorContains(t, err, c.class)
+				w.refuse(id, begin("another", "question"), chat.ErrUnavailable)
+				_, err = w.Update(t.Context(), w.owner, id, chat.Update{Title: new("changed")})
+				require.ErrorIs(t, err, chat.ErrUnavailable)
+				got, messages := w.get(id)
+				require.Equal(t, []string{"before complete", "re before complete", "question pending"}, texts(messages))
+				require.Equal(t, before, got)
+				require.Equal(t, []string{id}, w.list())
+			}
+			c.allow(server)
+			require.Eventually(t, func() bool {
+				_, messages, err := w.Get(t.Context(), w.owner, id, page)
+				return err == nil && messages[2].State == chat.Failed
+			}, 10*time.Second, 10*time.Millisecond, "the dead turn never ends")
+		})
 	}
-	server.CLI("config", "set", "maxmemory", "0")
-	_, messages := w.get(id, t0.Add(lease))
-	require.Equal(t, []string{"before complete", "re before complete", "question failed"}, texts(messages))
 }
 
 func TestEvictionIsWarnedOf(t *testing.T) {
@@ -324,21 +370,21 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 			server := redistest.Start(t, c.args...)
 			_, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.NewJSONHandler(&log, nil)))
 			for range 3 {
-				r.pulse.at = time.Time{} // a second later
-				vitals, err := r.Ping(t.Context())
+				r.monitor.at, r.monitor.asked = time.Time{}, time.Time{} // seconds later
+				health, err := r.Ping(t.Context())
 				require.NoError(t, err)
-				require.Positive(t, vitals.Latency)
-				require.Equal(t, c.warn != "", vitals.Warning != "")
-				require.Contains(t, vitals.Warning, c.warn)
+				require.Positive(t, health.Latency)
+				require.Equal(t, c.warn != "", health.Warning != "")
+				require.Contains(t, health.Warning, c.warn)
 			}
 			require.Equal(t, c.warn != "", log.String() != "")
-			require.LessOrEqual(t, strings.Count(log.String(), "\n"), 1, "it warns more than once an hour")
+			require.LessOrEqual(t, strings.Count(log.String(), "\n"), 1, "it warns more than once")
 
 			server.CLI("config", "set", "maxmemory-policy", "noeviction")
-			r.pulse.at, r.pulse.checked = time.Time{}, time.Now().Add(-policyEvery)
-			vitals, err := r.Ping(t.Context())
+			r.monitor.at, r.monitor.asked = time.Time{}, time.Now().Add(-infoEvery)
+			health, err := r.Ping(t.Context())
 			require.NoError(t, err)
-			require.Empty(t, vitals.Warning, "an hour later it is not looked at again")
+			require.Empty(t, health.Warning, "it is not looked at again")
 		})
 	}
 }
@@ -351,7 +397,7 @@ func TestHealthNeverWaitsBehindCalls(t *testing.T) {
 	blocked := make(chan error, 1)
 	go func() { blocked <- r.client.BLPop(t.Context(), time.Minute, "never").Err() }()
 	require.Eventually(t, func() bool { return strings.Contains(server.CLI("client", "list"), "cmd=blpop") }, 10*time.Second, time.Millisecond)
-	_, _, err := r.List(t.Context(), someone(), chat.List{Limit: 1, Now: t0})
+	_, _, err := r.List(t.Context(), someone(), chat.List{Limit: 1})
 	require.ErrorIs(t, err, chat.ErrUnavailable, "the pool is not saturated")
 	_, err = r.Ping(t.Context())
 	require.NoError(t, err)
@@ -393,7 +439,7 @@ func TestBudgets(t *testing.T) {
 				require.Eventually(t, func() bool { return r.client.PoolStats().TotalConns == 1 }, 10*time.Second, time.Millisecond)
 			}
 			began := time.Now()
-			_, _, err := w.Get(t.Context(), w.owner, newID(), page(t0))
+			_, _, err := w.Get(t.Context(), w.owner, newID(), page)
 			require.ErrorIs(t, err, chat.ErrUnavailable)
 			require.ErrorContains(t, err, row.class)
 			require.GreaterOrEqual(t, time.Since(began), short)

@@ -1,28 +1,64 @@
--- finish ends a live turn: its message gets the state, the replies follow it, and the guards of its request know how it ended.
--- ARGV: 1 id   2 now, ms   3 owner   4 token   5 state   6 agent's id   7 agent's reference   8 failure   9… replies, JSON
--- Empty agent's id or reference: the last one is kept.
--- Returns {'ok', time in ms}, {'damaged'} or {'lost'} (nothing is written). When a guard knows that the turn has ended under the same
--- token, that is this call's own first execution: nothing is written again, whatever has happened to the conversation since.
+-- finish ends a live turn: its message gets the state, the replies follow it, and the records of its request know how it ended.
+-- KEYS: the owner's, the conversation's
+-- ARGV: 1 id   2 tenant   3 user   4 token   5 seq of the turn's message, or 0 when it is not known   6 state   7 agent's id
+--       8 agent's reference   9 failure   10 how many records   then their names, then the replies, JSON
+-- An empty agent's id or reference leaves the stored one.
+-- Returns {'ok', time in ms}, {'missing'}, {'damaged'} or {'lost'} (nothing is written). When the turn has ended as this call would end
+-- it, that is its own first execution: nothing is written again, whatever has happened to the conversation since.
 
-local now, token = tonumber(ARGV[2]), ARGV[4]
-local c = load(ARGV[1], now, ARGV[3])
-if not c then return {'lost'} end
-for i = 9, #KEYS do
-  local known = redis.call('HMGET', KEYS[i], 'turn', 'ended')
-  if known[1] == token and known[2] then return {'ok', known[2]} end
+local id, tenantId, userId, token, seq, state, externalId, agentRef, failure, count = unpack(ARGV)
+seq, count = tonumber(seq), tonumber(count)
+local now = clock()
+local c, outcome = open(id, tenantId, userId, 'externalId', 'agentRef')
+if not c then return outcome end
+
+local names, replies = {}, {}
+for i = 11, 10 + count do names[#names + 1] = ARGV[i] end
+for i = 11 + count, #ARGV do replies[#replies + 1] = ARGV[i] end
+local known = count > 0 and redis.call('HMGET', records, unpack(names)) or {}
+for i, stored in ipairs(known) do
+  known[i] = stored and cjson.decode(stored)
+  if known[i] and known[i].turnToken ~= token then known[i] = false end
 end
-if c.turn ~= token or c.lease <= now then return {'lost'} end
-if damaged(c) then return {'damaged'} end
 
-local replies = arguments(9)
-close(c, ARGV[5])
-push(c, 'complete', change(c, now), replies)
-if ARGV[6] ~= '' then c.external = ARGV[6] end
-if ARGV[7] ~= '' then c.ref = ARGV[7] end
-save(c, now)
-for i = 9, #KEYS do
-  if redis.call('HGET', KEYS[i], 'turn') == token then
-    redis.call('HSET', KEYS[i], 'replies', text(#replies), 'failure', ARGV[8], 'ended', text(c.updated))
+-- ended returns the time of this call's own first execution, or nil.
+local function ended()
+  for _, record in ipairs(known) do
+    if record and record.endedAt then return text(record.endedAt) end
+  end
+  if c.turnToken == token and seq == 0 then seq = c.questionSeq end
+  local question = seq > 0 and message(seq)
+  if not question or seq == c.questionSeq and c.turnLeaseUntil > 0 then return nil end -- nobody has ended it
+  if isFailed(question) then return state == 'failed' and text(c.updatedAt) or nil end
+  if state == 'failed' then return nil end
+  if #replies == 0 then return text(c.updatedAt) end
+  local answer = message(seq + 1)
+  return answer and idOf(answer) == idOf(replies[1]) and createdAt(answer) or nil
+end
+
+if c.turnToken ~= token or c.turnLeaseUntil <= now then
+  local at = ended()
+  if at then return {'ok', at} end
+  return {'lost'}
+end
+
+if state == 'failed' then fail(c) end
+push(c, change(c, now), replies)
+c.turnLeaseUntil = 0
+local attributes = {'messageCount', 'version', 'updatedAt', 'turnLeaseUntil'}
+for name, value in pairs({externalId = externalId, agentRef = agentRef}) do
+  if value ~= '' and value ~= c[name] then
+    c.bytes = c.bytes + #value - #(c[name] or '')
+    c[name] = value
+    attributes[#attributes + 1] = name
   end
 end
-return {'ok', text(c.updated)}
+save(c, attributes)
+for i, record in ipairs(known) do
+  if record then
+    record.replyCount, record.endedAt = #replies, c.updatedAt
+    if failure ~= '' then record.failure = failure end
+    write(names[i], record)
+  end
+end
+return {'ok', c.updatedAt}

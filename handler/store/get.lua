@@ -1,27 +1,36 @@
--- get returns a conversation and a page of its messages, and counts as an access.
--- ARGV: 1 id   2 now, ms   3 owner   4 time to live, ms   5 seq to stay below, or 0   6 messages at most
--- When Redis is out of memory, the access is not counted and a dead turn not ended: reads go on.
--- Returns {'ok', summary, seq of the first message, messages…}, {'missing'} or {'damaged'}. A second execution does no harm.
+-- get returns a conversation and a page of its messages, and counts as an access, unless the lag is longer than any.
+-- KEYS: the owner's, the conversation's
+-- ARGV: 1 id   2 tenant   3 user   4 time to live, ms   5 lag, ms   6 seq to stay below, or 0   7 messages at most
+--       8 version that is known, or 0   9 bytes of messages at most
+-- When Redis takes no writes, the access is not counted, a dead turn not ended and a summary not repaired: reads go on.
+-- Returns what show does, then the seq of the first message and messages, {'missing'} or {'damaged'}. When the version is known,
+-- no message is read. A second execution does no harm.
 
-local now, before = tonumber(ARGV[2]), tonumber(ARGV[5])
-purge(now)
-local c = load(ARGV[1], now, ARGV[3])
-if not c then return {'missing'} end
-if damaged(c) then return {'damaged'} end
-local full = out_of_memory(function()
+local id, tenantId, userId, ttl, lag, before, limit, version, bytes = unpack(ARGV)
+before = tonumber(before)
+local now = clock()
+local c, outcome = openToShow(id, tenantId, userId)
+if not c then return outcome end
+
+-- update writes what this call changes, if anything.
+local function update()
   settle(c, now)
-  touch(c, now, tonumber(ARGV[4]))
-  save(c, now)
-end)
-if full then c = load(ARGV[1], now, ARGV[3]) end
-
-local last = c.count
-if before > 0 then last = math.min(last, before - 1) end
-local first = math.max(1, last - tonumber(ARGV[6]) + 1)
-local reply = {'ok', summary(c), text(first)}
-if first <= last then
-  for _, element in ipairs(redis.call('LRANGE', KEYS[8], text(first - 1), text(last - 1))) do
-    reply[#reply + 1] = element
+  if access(c, now, ttl, lag) then
+    save(c, {'accessedAt', 'expiresAt'})
+    expire(c, used(now), lag)
+  else
+    local s = summary(id)
+    if not s or s.version ~= c.version then save(c, {'version'}) end
   end
 end
+
+if refused(update) then c = openToShow(id, tenantId, userId) end
+
+local reply = show(c)
+if tonumber(version) == c.version then return reply end
+local last = c.messageCount
+if before > 0 then last = math.min(last, before - 1) end
+local first, elements = page(c, math.max(1, last - limit + 1), last, tonumber(bytes), 1)
+reply[#reply + 1] = first
+for _, element in ipairs(elements) do reply[#reply + 1] = element end
 return reply

@@ -9,60 +9,62 @@ import (
 )
 
 // The keys in Redis. <u> is the owner's digest; the braces put all keys of one owner into one cluster slot.
-// <id> is the conversation's. Every key has an expiry: a conversation's keys and a guard their own, the owner's that of the
+// <id> is the conversation's. Every key has an expiry: a conversation's keys and the records their own, the owner's that of the
 // longest-lived conversation.
 //
-//	pattern                 type  holds                                                  written by
-//	chat:{<u>}:exp          ZSET  id by the time it expires at, ms                       every script that touches a conversation
-//	chat:{<u>}:sum          HASH  id to its summary: what list shows, see conversation.lua   "
-//	chat:{<u>}:idx          ZSET  id by the time it was updated at, ms                       "
-//	chat:{<u>}:idx:<status> ZSET  the same, of one status                                    "
-//	chat:{<u>}:c:<id>       HASH  the conversation and its turn                              "
-//	chat:{<u>}:m:<id>       LIST  its messages, element i is the message with seq i+1      start, begin, finish
-//	chat:{<u>}:i:<name>     HASH  what a guard knows of a request, see conversation.lua    claim, start, begin, finish
+//	pattern                 type  holds                                                       written by
+//	chat:{<u>}:exp          ZSET  id by the time it expires at, ms                            every script that counts an access
+//	chat:{<u>}:sum          HASH  id to its summary: what list shows, JSON; see prelude.lua   every script that changes a conversation
+//	chat:{<u>}:idx:<status> ZSET  id by the time it was updated at, ms, of one status         "
+//	chat:{<u>}:usage        HASH  bytes and turns of the owner, and when the owner's keys expire   every script that writes
+//	chat:{<u>}:idem         HASH  name to an idempotency record, JSON                         claim, start, begin, finish, update, delete
+//	chat:{<u>}:idem:exp     ZSET  name by the time its record expires at, ms                  "
+//	chat:{<u>}:c:<id>       HASH  the conversation and its turn, a field per attribute        every script on a conversation
+//	chat:{<u>}:m:<id>       LIST  its messages, element i is the message with seq i+1         start, begin, finish, delete
+//	chat:{health}           STRING  what health writes                                        health
 //
-// <name> is a digest too: callers choose what they call their requests.
+// Of an idempotency record: fingerprint, turnToken; of a turn conversationId, questionSeq, and once it has ended replyCount, failure and
+// endedAt; of a start turnLeaseUntil, and once it is made conversationId, createdAt, expiresAt, messageCount and externalId;
+// of a deletion, and of a tombstone, nothing more; of an update, fingerprint alone.
+// A name is a digest too: callers choose what they call their requests.
 //
 // Summaries stand beside the conversations because a script may touch only the keys it was given, and list cannot know which
-// conversations it will find. One function of conversation.lua writes both.
+// conversations it will find. Metadata can be long and stands in the conversation alone.
 
-// ownerKeys are the keys that an owner has once, in the order in which the scripts expect them.
+// tagOf is what all keys of an owner begin with.
+func tagOf(owner chat.Owner) string {
+	return "chat:{" + digest(owner.TenantID, owner.UserID) + "}:"
+}
+
+// ownerKeys are the keys that an owner has once, in the order of prelude.lua.
 func ownerKeys(owner chat.Owner) []string {
-	tag := "chat:{" + digest(owner) + "}:"
-	return []string{
-		tag + "exp", tag + "sum", tag + "idx",
-		tag + "idx:" + string(chat.Active), tag + "idx:" + string(chat.Completed), tag + "idx:" + string(chat.Archived),
+	tag := tagOf(owner)
+	keys := make([]string, 0, 10) // room for a conversation's
+	keys = append(keys, tag+"exp", tag+"sum")
+	for _, status := range chat.Statuses {
+		keys = append(keys, tag+"idx:"+string(status))
 	}
+	return append(keys, tag+"idem", tag+"idem:exp", tag+"usage")
 }
 
-// conversationKeys are the owner's keys and the two of one conversation.
+// conversationKeys are the owner's keys and the two of one conversation, in the order of prelude.lua.
 func conversationKeys(owner chat.Owner, id string) []string {
-	tag := "chat:{" + digest(owner) + "}:"
-	return append(ownerKeys(owner), tag+"c:"+id, tag+"m:"+id)
+	keys := ownerKeys(owner)
+	tag := keys[0][:len(keys[0])-len("exp")]
+	return append(keys, conversationKey(tag, id), tag+"m:"+id)
 }
 
-// digest names an owner in keys: 43 characters of base64url that carry no personal data. The lengths before the parts keep
-// different owners apart whatever their ids hold.
-func digest(owner chat.Owner) string {
-	return digestOf(owner.TenantID, owner.UserID)
-}
+func conversationKey(tag, id string) string { return tag + "c:" + id }
 
-// guardKeys are the keys of a request's guards.
-func guardKeys(owner chat.Owner, guards ...chat.Guard) []string {
-	keys := make([]string, 0, len(guards))
-	for _, g := range guards {
-		keys = append(keys, "chat:{"+digest(owner)+"}:i:"+digestOf(g.Name))
-	}
-	return keys
-}
-
-func digestOf(parts ...string) string {
-	h := sha256.New()
+// digest names an owner, or a request, in keys: 43 characters of base64url that carry no personal data. The lengths before the parts keep
+// different parts apart whatever they hold.
+func digest(parts ...string) string {
+	var room [512]byte
+	text := room[:0]
 	for _, part := range parts {
-		var length [4]byte
-		binary.BigEndian.PutUint32(length[:], uint32(len(part)))
-		h.Write(length[:])
-		h.Write([]byte(part))
+		text = binary.BigEndian.AppendUint32(text, uint32(len(part)))
+		text = append(text, part...)
 	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }

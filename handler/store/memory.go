@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -9,206 +10,230 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+
+	"github.com/go-json-experiment/json"
 )
 
-// Memory is a chat.Store for local use: what it keeps ends with the process. It keeps the same promises as Redis.
+// Memory is a chat.Store for local use: conversations end with the process. It makes the same promises as Redis. Its clock is the
+// process'.
 type Memory struct {
 	limits chat.Limits
 
 	mu     sync.Mutex
-	owners map[chat.Owner]map[string]*kept
-	guards map[chat.Owner]map[string]*guard // by their names
+	owners map[chat.Owner]*account
 }
 
-// guard is what is known of a request, of a turn or of a start.
-type guard struct {
-	request string
-	token   string
-	expires time.Time
-
-	asked   int64 // of a turn: seq of its message
-	replies int64 // how many messages answered it
-	failure chat.Failure
-	ended   time.Time // when it was finished; zero while it lives, and when it died
-
-	lease time.Time          // of a start: when the claim dies
-	made  *chat.Conversation // as it was then; nil until then
+// account is all that belongs to one owner.
+type account struct {
+	conversations map[string]*entry
+	records       map[string]record // by their names
+	windowStart   time.Time         // of the minute in which turns are counted
+	turns         int64
 }
 
-// kept is a conversation with its messages and its turn.
-type kept struct {
+// entry is a conversation with its messages and its turn.
+type entry struct {
 	chat.Conversation
-	messages []chat.Message
-	agentRef string
-	token    string    // of the last turn that began
-	lease    time.Time // when the live turn dies; zero once it has ended
-	asked    int64     // seq of its message
+	messages       []chat.StoredMessage // none is Pending: see pending
+	messageBytes   int64
+	ids            map[string]bool // of all messages
+	agentRef       string
+	turnToken      string    // of the last turn that began
+	turnLeaseUntil time.Time // when the live turn dies; zero once it has ended
+	questionSeq    int64     // of that turn's message
+}
+
+// record is an idempotency record of a turn or of a start.
+type record struct {
+	fingerprint string
+	expiresAt   time.Time
+	turnToken   string
+
+	// Of a turn.
+	questionSeq int64
+	replyCount  int64
+	failure     string
+	endedAt     time.Time // when it was finished; zero while it lives, and when it died
+
+	// Of a start.
+	turnLeaseUntil time.Time          // when its claim dies
+	made           *chat.Conversation // as it was then, but for what the request itself has; nil until then
 }
 
 // NewMemory returns an empty store.
 func NewMemory(limits chat.Limits) *Memory {
-	return &Memory{
-		limits: limits, owners: make(map[chat.Owner]map[string]*kept), guards: make(map[chat.Owner]map[string]*guard),
-	}
+	return &Memory{limits: limits, owners: make(map[chat.Owner]*account)}
 }
 
 // Claim implements chat.Store.
-func (m *Memory) Claim(_ context.Context, owner chat.Owner, c chat.Claim) (chat.Conversation, bool, error) {
+func (m *Memory) Claim(_ context.Context, owner chat.Owner, c chat.Claim) (*chat.Conversation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	past, err := m.recall(owner, c.Now, c.Guard)
+	now := clock()
+	a := m.account(owner)
+	past, err := a.recall(now, c.Record)
 	switch {
 	case err != nil:
-		return chat.Conversation{}, false, err
+		return nil, err
 	case past != nil && past.made != nil:
-		return copyOf(*past.made), true, nil
-	case past != nil && past.token != c.Token && past.lease.After(c.Now):
-		return chat.Conversation{}, false, &chat.BusyError{Left: past.lease.Sub(c.Now)}
+		if _, err := m.open(a, past.made.ID, now); err != nil {
+			return nil, err
+		}
+		made := *past.made
+		return &made, nil
+	case past != nil && past.turnToken != c.Token && past.turnLeaseUntil.After(now):
+		return nil, &chat.BusyError{Left: past.turnLeaseUntil.Sub(now)}
 	case c.Lease > 0:
-		m.remember(owner, c.Now, c.Guard, guard{token: c.Token, lease: c.Now.Add(c.Lease)})
-	case past != nil && past.token == c.Token:
-		delete(m.guards[owner], c.Guard.Name)
+		m.remember(a, now, c.Record, record{turnToken: c.Token, turnLeaseUntil: now.Add(c.Lease)})
+	case past != nil && past.turnToken == c.Token:
+		delete(a.records, c.Record.Name)
 	}
-	return chat.Conversation{}, false, nil
+	return nil, nil
 }
 
 // Start implements chat.Store.
 func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.Conversation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for other := range m.owners {
-		m.purge(other, s.Now)
+	now := clock()
+	m.purge(now)
+	a := m.account(owner)
+	if e, ok := a.conversations[s.Conversation.ID]; ok {
+		return e.conversation(), nil
 	}
-	for other := range m.guards {
-		m.purge(other, s.Now)
+	if _, isDeleted := a.records[tombstone(s.Conversation.ID).Name]; isDeleted {
+		return chat.Conversation{}, chat.ErrNotFound
 	}
-	mine := m.owners[owner]
-	if k, ok := mine[s.Conversation.ID]; ok {
-		return k.conversation(), nil
-	}
-	if s.Guard != nil {
-		past, err := m.recall(owner, s.Now, *s.Guard)
-		if err != nil || past == nil || past.token != s.Token || past.made != nil {
+	if s.Record != nil {
+		past, err := a.recall(now, *s.Record)
+		if err != nil || past == nil || past.turnToken != s.Token || past.made != nil {
 			return chat.Conversation{}, chat.ErrTurnLost
 		}
 	}
-	if int64(len(mine)) >= m.limits.Conversations {
+	if int64(len(a.conversations)) >= m.limits.Conversations {
 		return chat.Conversation{}, chat.ErrTooMany
 	}
-	k := &kept{Conversation: s.Conversation, agentRef: s.AgentRef}
-	k.Owner, k.Status, k.Version = owner, chat.Active, 1
-	k.Metadata = maps.Clone(s.Conversation.Metadata)
-	k.CreatedAt, k.UpdatedAt, k.LastAccessedAt, k.ExpiresAt = s.Now, s.Now, s.Now, s.Now.Add(m.limits.TTL)
-	k.push(s.Now, s.Messages)
-	if mine == nil {
-		mine = make(map[string]*kept)
-		m.owners[owner] = mine
+	given := s.Conversation
+	e := &entry{
+		Conversation: chat.Conversation{
+			ID: given.ID, Owner: owner, ObjectID: given.ObjectID, ExternalID: given.ExternalID, Title: given.Title,
+			Metadata: keptMetadata(given.Metadata), Status: chat.Active, Version: 1,
+			CreatedAt: now, UpdatedAt: now, LastAccessedAt: now, ExpiresAt: now.Add(m.limits.TTL),
+		},
+		ids: make(map[string]bool), agentRef: s.AgentRef,
 	}
-	mine[k.ID] = k
-	made := k.conversation()
-	if s.Guard != nil {
-		m.remember(owner, s.Now, *s.Guard, guard{token: s.Token, made: &made})
+	for _, message := range s.Messages {
+		e.push(now, messageID(message), message)
 	}
-	return k.conversation(), nil
+	if err := m.admit(a, now, e.bytes()); err != nil {
+		return chat.Conversation{}, err
+	}
+	a.turns++
+	a.conversations[e.ID] = e
+	if s.Record != nil {
+		made := e.Conversation
+		made.Title, made.Metadata, made.ObjectID = "", nil, ""
+		m.remember(a, now, *s.Record, record{turnToken: s.Token, made: &made})
+	}
+	return e.conversation(), nil
 }
 
 // Begin implements chat.Store.
 func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Begin) (chat.Turn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k, err := m.load(owner, id, b.Now)
+	now := clock()
+	a := m.account(owner)
+	e, err := m.open(a, id, now)
 	if err != nil {
 		return chat.Turn{}, err
 	}
-	past, err := m.recall(owner, b.Now, b.Guards...)
+	past, err := a.recall(now, b.Records...)
 	if err != nil {
 		return chat.Turn{}, err
 	}
-	k.settle(b.Now)
-	live := !k.lease.IsZero()
+	e.settle(now)
+	isLive := e.pending() > 0
+	isRepeated := e.turnToken == b.Token || slices.ContainsFunc(b.Records, func(r chat.IdempotencyRecord) bool {
+		return a.records[r.Name].turnToken == b.Token
+	})
 	switch {
-	case past != nil && past.token == b.Token:
-		if k.token != b.Token || !live {
-			return chat.Turn{}, chat.ErrTurnLost
-		}
-	case past != nil && past.token == k.token && live:
-		return chat.Turn{}, &chat.BusyError{Left: k.lease.Sub(b.Now)}
-	case past != nil && past.failure == chat.NotAsked && past.asked == k.MessageCount && k.Status == chat.Active:
-		m.take(owner, k, b, past.asked)
+	case isRepeated && isLive && e.turnToken == b.Token:
+		return e.begun(b), nil
+	case isRepeated:
+		return chat.Turn{}, chat.ErrTurnLost
+	case past != nil && past.questionSeq == e.pending():
+		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now)}
+	case past != nil && past.failure == chat.ErrNotAsked.Code && past.questionSeq == e.MessageCount && e.Status == chat.Active:
+		e.messages[past.questionSeq-1].State = chat.Complete
+		m.take(a, e, now, b, past.questionSeq)
+		return e.begun(b), nil
 	case past != nil:
-		return k.over(*past), nil
-	case k.Status != chat.Active:
+		for _, r := range b.Records {
+			if _, isKnown := a.records[r.Name]; !isKnown {
+				m.remember(a, now, r, *past)
+			}
+		}
+		return e.replayed(*past), nil
+	case e.ids[b.MessageID]:
+		return chat.Turn{}, chat.ErrMessageIDTaken
+	case e.Status != chat.Active:
 		return chat.Turn{}, chat.ErrClosed
-	case live:
-		return chat.Turn{}, &chat.BusyError{Left: k.lease.Sub(b.Now)}
-	case k.MessageCount+2 > m.limits.Messages:
+	case isLive:
+		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now)}
+	case e.MessageCount+2 > m.limits.Messages:
 		return chat.Turn{}, chat.ErrFull
-	default:
-		k.push(later(b.Now, k.UpdatedAt), []chat.Message{b.Message})
-		m.take(owner, k, b, k.MessageCount)
 	}
-	return chat.Turn{
-		Message:  clone(k.messages[k.asked-1]),
-		History:  cloneAll(k.messages[max(0, int(k.asked)-1-b.Context) : k.asked-1]),
-		AgentRef: k.agentRef, ExternalID: k.ExternalID,
-	}, nil
+	if err := m.admit(a, now, int64(len(b.JSON))); err != nil {
+		return chat.Turn{}, err
+	}
+	a.turns++
+	e.push(later(now, e.UpdatedAt), b.MessageID, b.JSON)
+	m.take(a, e, now, b, e.MessageCount)
+	return e.begun(b), nil
 }
 
 // take makes the message with the given seq the one that is asked under b. The caller holds m.mu.
-func (m *Memory) take(owner chat.Owner, k *kept, b chat.Begin, asked int64) {
-	k.change(b.Now)
-	k.messages[asked-1].State = chat.Pending
-	k.token, k.lease, k.asked = b.Token, b.Now.Add(b.Lease), asked
-	k.touch(b.Now, m.limits.TTL)
-	for _, g := range b.Guards {
-		m.remember(owner, b.Now, g, guard{token: b.Token, asked: asked})
+func (m *Memory) take(a *account, e *entry, now time.Time, b chat.Begin, seq int64) {
+	e.change(now)
+	e.turnToken, e.turnLeaseUntil, e.questionSeq = b.Token, now.Add(b.Lease), seq
+	m.access(e, now)
+	for _, r := range b.Records {
+		m.remember(a, now, r, record{turnToken: b.Token, questionSeq: seq})
 	}
 }
 
-// over is the turn of a guard, as it ended.
-func (k *kept) over(g guard) chat.Turn {
+// begun is the live turn.
+func (e *entry) begun(b chat.Begin) chat.Turn {
 	return chat.Turn{
-		Message: clone(k.messages[g.asked-1]), AgentRef: k.agentRef, ExternalID: k.ExternalID,
-		Over: true, Replies: cloneAll(k.messages[g.asked : g.asked+g.replies]), Failure: g.failure,
+		Message:  e.page(e.questionSeq-1, e.questionSeq)[0],
+		History:  newest(e.page(e.questionSeq-1-int64(b.Context), e.questionSeq-1), b.ContextBytes, 0),
+		AgentRef: e.agentRef, ExternalID: e.ExternalID,
 	}
 }
 
-// recall returns what the first guard that knows its request knows, or nil. The caller holds m.mu.
-func (m *Memory) recall(owner chat.Owner, now time.Time, guards ...chat.Guard) (*guard, error) {
-	var past *guard
-	for _, g := range guards {
-		known, ok := m.guards[owner][g.Name]
-		if !ok || !known.expires.After(now) {
-			continue
-		}
-		if known.request != g.Request {
-			return nil, chat.ErrKeyReused
-		}
-		if past == nil {
-			past = known
-		}
+// replayed is the turn of a record, as it ended.
+func (e *entry) replayed(r record) chat.Turn {
+	return chat.Turn{
+		Message: e.page(r.questionSeq-1, r.questionSeq)[0], AgentRef: e.agentRef, ExternalID: e.ExternalID,
+		Replayed: true, Replies: e.page(r.questionSeq, r.questionSeq+r.replyCount), Failure: r.failure,
 	}
-	return past, nil
-}
-
-// remember has a guard know its request. The caller holds m.mu.
-func (m *Memory) remember(owner chat.Owner, now time.Time, g chat.Guard, known guard) {
-	known.request, known.expires = g.Request, now.Add(min(g.TTL, m.limits.TTL))
-	if m.guards[owner] == nil {
-		m.guards[owner] = make(map[string]*guard)
-	}
-	m.guards[owner][g.Name] = &known
 }
 
 // Renew implements chat.Store.
-func (m *Memory) Renew(_ context.Context, owner chat.Owner, id, token string, now time.Time, lease time.Duration) error {
+func (m *Memory) Renew(_ context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k, err := m.load(owner, id, now)
-	if err != nil || k.token != token || !k.lease.After(now) {
+	now := clock()
+	e, err := m.open(m.account(owner), id, now)
+	if err != nil {
+		return err
+	}
+	if !e.isHeld(token, now) {
 		return chat.ErrTurnLost
 	}
-	k.lease = now.Add(lease)
+	e.turnLeaseUntil = now.Add(lease)
+	m.access(e, now)
 	return nil
 }
 
@@ -216,113 +241,373 @@ func (m *Memory) Renew(_ context.Context, owner chat.Owner, id, token string, no
 func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k, err := m.load(owner, id, f.Now)
+	now := clock()
+	a := m.account(owner)
+	e, err := m.open(a, id, now)
 	if err != nil {
+		return time.Time{}, err
+	}
+	if !e.isHeld(f.Token, now) {
+		if at, isEnded := a.ended(e, f); isEnded {
+			return at, nil
+		}
 		return time.Time{}, chat.ErrTurnLost
 	}
-	for _, g := range f.Guards {
-		if known := m.guards[owner][g.Name]; known != nil && known.token == f.Token && !known.ended.IsZero() {
-			return known.ended, nil
+	e.end(f.State)
+	at := e.change(now)
+	for _, reply := range f.Replies {
+		e.push(at, messageID(reply), reply)
+	}
+	e.ExternalID, e.agentRef = cmp.Or(f.ExternalID, e.ExternalID), cmp.Or(f.AgentRef, e.agentRef)
+	for _, r := range f.Records {
+		if known, ok := a.records[r.Name]; ok && known.turnToken == f.Token {
+			known.replyCount, known.failure, known.endedAt = int64(len(f.Replies)), f.Failure, at
+			a.records[r.Name] = known
 		}
 	}
-	if k.token != f.Token || !k.lease.After(f.Now) {
-		return time.Time{}, chat.ErrTurnLost
-	}
-	k.close(f.State)
-	k.push(k.change(f.Now), f.Replies)
-	if f.ExternalID != "" {
-		k.ExternalID = f.ExternalID
-	}
-	if f.AgentRef != "" {
-		k.agentRef = f.AgentRef
-	}
-	for _, g := range f.Guards {
-		if known := m.guards[owner][g.Name]; known != nil && known.token == f.Token {
-			known.replies, known.failure, known.ended = int64(len(f.Replies)), f.Failure, k.UpdatedAt
+	return at, nil
+}
+
+// ended returns the stamp of f's own first execution, if there was one. Without a record, the messages show it.
+func (a *account) ended(e *entry, f chat.Finish) (time.Time, bool) {
+	for _, r := range f.Records {
+		if known := a.records[r.Name]; known.turnToken == f.Token && !known.endedAt.IsZero() {
+			return known.endedAt, true
 		}
 	}
-	return k.UpdatedAt, nil
+	seq := f.Seq
+	if seq == 0 && e.turnToken == f.Token {
+		seq = e.questionSeq
+	}
+	if seq == 0 || seq > e.MessageCount || seq == e.pending() || e.messages[seq-1].State != f.State {
+		return time.Time{}, false
+	}
+	if len(f.Replies) == 0 {
+		return e.UpdatedAt, true
+	}
+	if seq == e.MessageCount {
+		return time.Time{}, false
+	}
+	answer := e.messages[seq]
+	return answer.CreatedAt, messageID(answer.JSON) == messageID(f.Replies[0])
+}
+
+// Update implements chat.Store.
+func (m *Memory) Update(_ context.Context, owner chat.Owner, id string, u chat.Update) (chat.Conversation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := clock()
+	a := m.account(owner)
+	e, err := m.open(a, id, now)
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	if u.Record != nil {
+		if past, err := a.recall(now, *u.Record); err != nil || past != nil {
+			return e.conversation(), err
+		}
+	}
+	title, metadata, status := e.Title, e.Metadata, e.Status
+	if u.Title != nil {
+		title = *u.Title
+	}
+	if u.Metadata != nil {
+		metadata = keptMetadata(u.Metadata)
+	}
+	if u.Status != nil {
+		status = *u.Status
+	}
+	if title == e.Title && maps.Equal(metadata, e.Metadata) && status == e.Status {
+		m.note(a, now, u.Record)
+		return e.conversation(), nil
+	}
+	if u.Version != 0 && u.Version != e.Version {
+		return chat.Conversation{}, chat.ErrVersion
+	}
+	before, was := e.bytes(), e.Conversation
+	e.Title, e.Metadata, e.Status = title, metadata, status
+	if more := e.bytes() - before; more > 0 && m.bytes(a, now) > m.limits.Bytes {
+		e.Conversation = was
+		return chat.Conversation{}, chat.ErrQuota
+	}
+	e.change(now)
+	m.note(a, now, u.Record)
+	return e.conversation(), nil
+}
+
+// note has a record, if there is one, know its request. The caller holds m.mu.
+func (m *Memory) note(a *account, now time.Time, r *chat.IdempotencyRecord) {
+	if r != nil {
+		m.remember(a, now, *r, record{})
+	}
 }
 
 // Get implements chat.Store.
-func (m *Memory) Get(_ context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.Message, error) {
+func (m *Memory) Get(_ context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.StoredMessage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	k, err := m.load(owner, id, p.Now)
+	now := clock()
+	e, err := m.open(m.account(owner), id, now)
 	if err != nil {
 		return chat.Conversation{}, nil, err
 	}
-	k.settle(p.Now)
-	k.touch(p.Now, m.limits.TTL)
-	last := k.MessageCount
+	e.settle(now)
+	if !p.Unseen {
+		m.access(e, now)
+	}
+	if p.Known == e.Version {
+		return e.conversation(), nil, nil
+	}
+	last := e.MessageCount
 	if p.Before > 0 {
 		last = min(last, p.Before-1)
 	}
-	return k.conversation(), cloneAll(k.messages[max(0, last-int64(p.Limit)):last]), nil
+	return e.conversation(), newest(e.page(last-int64(p.Limit), last), chat.PageBytes, 1), nil
 }
 
 // List implements chat.Store.
-func (m *Memory) List(_ context.Context, owner chat.Owner, l chat.List) ([]chat.Conversation, bool, error) {
+func (m *Memory) List(_ context.Context, owner chat.Owner, l chat.List) ([]chat.Conversation, *chat.Cursor, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.purge(owner, l.Now)
+	now := clock()
 	var all []chat.Conversation
-	for _, k := range m.owners[owner] {
-		follows := l.After == nil || byRecency(chat.Conversation{ID: l.After.ID, UpdatedAt: l.After.UpdatedAt}, k.Conversation) < 0
-		if follows && (l.Status == "" || k.Status == l.Status) {
-			all = append(all, k.conversation())
+	for _, e := range m.account(owner).conversations {
+		isBehind := l.After == nil || byRecency(chat.Conversation{ID: l.After.ID, UpdatedAt: l.After.UpdatedAt}, e.Conversation) < 0
+		if isBehind && !m.isGone(e, now) && (l.Status == "" || e.Status == l.Status) {
+			all = append(all, e.conversation())
 		}
 	}
 	slices.SortFunc(all, byRecency)
-	if len(all) > l.Limit {
-		return all[:l.Limit], true, nil
+	most, size := 0, 0
+	for most < min(l.Limit, len(all)) {
+		size += len(all[most].Title) + sizeOf(all[most].Metadata)
+		if size > chat.ListBytes && most > 0 {
+			break
+		}
+		most++
 	}
-	return all, false, nil
+	if most == len(all) {
+		return all, nil, nil
+	}
+	last := all[most-1]
+	return all[:most], &chat.Cursor{UpdatedAt: last.UpdatedAt, ID: last.ID}, nil
 }
 
 // Ping implements chat.Store.
-func (m *Memory) Ping(context.Context) (chat.Vitals, error) { return chat.Vitals{}, nil }
+func (m *Memory) Ping(context.Context) (chat.Health, error) { return chat.Health{}, nil }
 
 // byRecency sorts the last updated first, and of equal times the highest id.
 func byRecency(a, b chat.Conversation) int {
-	if order := b.UpdatedAt.Compare(a.UpdatedAt); order != 0 {
-		return order
-	}
-	return strings.Compare(b.ID, a.ID)
+	return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), strings.Compare(b.ID, a.ID))
 }
 
-// load returns a conversation that lives at now. The caller holds m.mu.
-func (m *Memory) load(owner chat.Owner, id string, now time.Time) (*kept, error) {
-	m.purge(owner, now)
-	k, ok := m.owners[owner][id]
+// account returns what belongs to an owner, to be read or written. The caller holds m.mu.
+func (m *Memory) account(owner chat.Owner) *account {
+	a, ok := m.owners[owner]
 	if !ok {
+		a = &account{conversations: make(map[string]*entry), records: make(map[string]record)}
+		m.owners[owner] = a
+	}
+	return a
+}
+
+// admit refuses a turn when the owner has begun too many in this minute, or has no room for the bytes that it brings.
+// The caller holds m.mu.
+func (m *Memory) admit(a *account, now time.Time, bytes int64) error {
+	if now.Sub(a.windowStart) >= time.Minute {
+		a.windowStart, a.turns = now, 0
+	}
+	if a.turns >= m.limits.TurnsPerMinute {
+		return &chat.RateError{Left: a.windowStart.Add(time.Minute).Sub(now), Quota: m.limits.TurnsPerMinute}
+	}
+	if m.bytes(a, now)+bytes > m.limits.Bytes {
+		return chat.ErrQuota
+	}
+	return nil
+}
+
+// recordBytes is what an idempotency record counts for.
+const recordBytes = 200
+
+// bytes is what an owner has. The caller holds m.mu.
+func (m *Memory) bytes(a *account, now time.Time) int64 {
+	sum := recordBytes * int64(len(a.records))
+	for _, e := range a.conversations {
+		if !m.isGone(e, now) {
+			sum += e.bytes()
+		}
+	}
+	return sum
+}
+
+func (e *entry) bytes() int64 {
+	return e.messageBytes + int64(len(e.ObjectID)+len(e.ExternalID)+len(e.agentRef)+len(e.Title)+sizeOf(e.Metadata))
+}
+
+func sizeOf(metadata map[string]string) int {
+	size := 0
+	for key, value := range metadata {
+		size += len(key) + len(value)
+	}
+	return size
+}
+
+// open returns a conversation that lives. The caller holds m.mu.
+func (m *Memory) open(a *account, id string, now time.Time) (*entry, error) {
+	e, ok := a.conversations[id]
+	if !ok || m.isGone(e, now) {
 		return nil, chat.ErrNotFound
 	}
-	return k, nil
+	return e, nil
 }
 
-// purge drops an owner's conversations and guards that have expired. The caller holds m.mu.
-func (m *Memory) purge(owner chat.Owner, now time.Time) {
-	maps.DeleteFunc(m.guards[owner], func(_ string, g *guard) bool { return !g.expires.After(now) })
-	if len(m.guards[owner]) == 0 {
-		delete(m.guards, owner)
+// isGone reports whether a conversation has ended. It lives longer than ExpiresAt by the lag, within which accesses are not counted.
+func (m *Memory) isGone(e *entry, now time.Time) bool {
+	return !e.ExpiresAt.Add(m.limits.Lag()).After(now)
+}
+
+// purge drops all that has expired. The caller holds m.mu.
+func (m *Memory) purge(now time.Time) {
+	maps.DeleteFunc(m.owners, func(_ chat.Owner, a *account) bool {
+		maps.DeleteFunc(a.conversations, func(_ string, e *entry) bool { return m.isGone(e, now) })
+		a.purgeRecords(now)
+		return len(a.conversations) == 0 && len(a.records) == 0
+	})
+}
+
+func (a *account) purgeRecords(now time.Time) {
+	maps.DeleteFunc(a.records, func(_ string, r record) bool { return !r.expiresAt.After(now) })
+}
+
+// recall returns what is known of a request, or nil.
+func (a *account) recall(now time.Time, records ...chat.IdempotencyRecord) (*record, error) {
+	a.purgeRecords(now)
+	var past *record
+	for _, r := range records {
+		known, ok := a.records[r.Name]
+		switch {
+		case ok && known.fingerprint != r.Fingerprint:
+			return nil, chat.ErrKeyReused
+		case ok && past == nil:
+			past = &known
+		}
 	}
-	maps.DeleteFunc(m.owners[owner], func(_ string, k *kept) bool { return !k.ExpiresAt.After(now) })
-	if len(m.owners[owner]) == 0 {
-		delete(m.owners, owner)
+	return past, nil
+}
+
+// remember writes a record of a request. Beyond the most that an owner may have, those that expire first go. The caller holds m.mu.
+func (m *Memory) remember(a *account, now time.Time, r chat.IdempotencyRecord, known record) {
+	known.fingerprint, known.expiresAt = r.Fingerprint, now.Add(min(r.TTL, m.limits.TTL))
+	a.records[r.Name] = known
+	for int64(len(a.records)) > m.limits.IdempotencyRecords {
+		oldest := r.Name
+		for name, other := range a.records {
+			if other.expiresAt.Before(a.records[oldest].expiresAt) {
+				oldest = name
+			}
+		}
+		delete(a.records, oldest)
 	}
 }
 
-func (k *kept) touch(now time.Time, ttl time.Duration) {
-	k.LastAccessedAt = later(now, k.LastAccessedAt)
-	k.ExpiresAt = k.LastAccessedAt.Add(ttl)
+// access counts an access, unless one was counted within the lag. The caller holds m.mu.
+func (m *Memory) access(e *entry, now time.Time) {
+	if now.Sub(e.LastAccessedAt) >= m.limits.Lag() {
+		e.LastAccessedAt, e.ExpiresAt = now, now.Add(m.limits.TTL)
+	}
 }
 
 // change counts a change at now, and returns the time to stamp it with.
-func (k *kept) change(now time.Time) time.Time {
-	k.Version++
-	k.UpdatedAt = later(now, k.UpdatedAt)
-	return k.UpdatedAt
+func (e *entry) change(now time.Time) time.Time {
+	e.Version++
+	e.UpdatedAt = later(now, e.UpdatedAt)
+	return e.UpdatedAt
+}
+
+func (e *entry) push(at time.Time, id string, text []byte) {
+	e.MessageCount++
+	e.messages = append(e.messages, chat.StoredMessage{Seq: e.MessageCount, State: chat.Complete, CreatedAt: at, JSON: text})
+	e.messageBytes += int64(len(text))
+	e.ids[id] = true
+}
+
+// pending returns the seq of the message whose turn has not ended, or 0.
+func (e *entry) pending() int64 {
+	if e.turnLeaseUntil.IsZero() {
+		return 0
+	}
+	return e.questionSeq
+}
+
+// isHeld reports whether the token holds a live turn.
+func (e *entry) isHeld(token string, now time.Time) bool {
+	return e.turnToken == token && e.turnLeaseUntil.After(now)
+}
+
+// end ends the turn: its message gets the state.
+func (e *entry) end(state chat.State) {
+	e.messages[e.questionSeq-1].State = state
+	e.turnLeaseUntil = time.Time{}
+}
+
+// settle ends a turn whose lease has run out.
+func (e *entry) settle(now time.Time) {
+	if e.pending() > 0 && !e.turnLeaseUntil.After(now) {
+		e.end(chat.Failed)
+		e.change(now)
+	}
+}
+
+// page returns the messages behind the one with the seq after, up to the one with the seq last.
+func (e *entry) page(after, last int64) []chat.StoredMessage {
+	page := slices.Clone(e.messages[max(0, after):last])
+	for i := range page {
+		if page[i].Seq == e.pending() {
+			page[i].State = chat.Pending
+		}
+	}
+	return page
+}
+
+// newest returns as many of the newest messages as have the given bytes, but at least as many as least.
+func newest(messages []chat.StoredMessage, bytes int64, least int) []chat.StoredMessage {
+	for i := len(messages) - 1; i >= 0; i-- {
+		bytes -= int64(len(messages[i].JSON))
+		if bytes < 0 && len(messages)-1-i >= least {
+			return messages[i+1:]
+		}
+	}
+	return messages
+}
+
+func (e *entry) conversation() chat.Conversation {
+	c := e.Conversation
+	c.Metadata = maps.Clone(c.Metadata)
+	return c
+}
+
+// keptMetadata is a copy of metadata, nil when there is none.
+func keptMetadata(metadata map[string]string) map[string]string {
+	if len(metadata) == 0 {
+		return nil
+	}
+	return maps.Clone(metadata)
+}
+
+// messageID reads the id from the JSON form of a message. It is empty when there is none.
+func messageID(text []byte) string {
+	var m struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return ""
+	}
+	return m.ID
+}
+
+// clock is the process' time in the resolution that is stored.
+func clock() time.Time {
+	return time.Now().UTC().Truncate(time.Millisecond)
 }
 
 func later(a, b time.Time) time.Time {
@@ -330,49 +615,4 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-func (k *kept) push(at time.Time, messages []chat.Message) {
-	for _, m := range messages {
-		k.MessageCount++
-		m = clone(m)
-		m.Seq, m.State, m.CreatedAt = k.MessageCount, chat.Complete, at
-		k.messages = append(k.messages, m)
-	}
-}
-
-// close ends the turn: its message gets the state.
-func (k *kept) close(state chat.State) {
-	k.messages[k.asked-1].State = state
-	k.lease = time.Time{}
-}
-
-// settle ends a turn whose lease has run out.
-func (k *kept) settle(now time.Time) {
-	if !k.lease.IsZero() && !k.lease.After(now) {
-		k.close(chat.Failed)
-		k.change(now)
-	}
-}
-
-func (k *kept) conversation() chat.Conversation {
-	return copyOf(k.Conversation)
-}
-
-func copyOf(c chat.Conversation) chat.Conversation {
-	c.Metadata = maps.Clone(c.Metadata)
-	return c
-}
-
-func clone(m chat.Message) chat.Message {
-	m.CardJSON, m.Value = slices.Clone(m.CardJSON), slices.Clone(m.Value)
-	return m
-}
-
-func cloneAll(messages []chat.Message) []chat.Message {
-	all := make([]chat.Message, 0, len(messages))
-	for _, m := range messages {
-		all = append(all, clone(m))
-	}
-	return all
 }

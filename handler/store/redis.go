@@ -1,14 +1,15 @@
-// Package store keeps conversations, in Redis or in memory.
+// Package store stores conversations, in Redis or in memory.
 package store
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"maps"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"chatkeep/handler/chat"
@@ -16,60 +17,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-//go:embed conversation.lua
-var conversationLua string
-
-var (
-	//go:embed claim.lua
-	claimLua string
-	//go:embed start.lua
-	startLua string
-	//go:embed begin.lua
-	beginLua string
-	//go:embed renew.lua
-	renewLua string
-	//go:embed finish.lua
-	finishLua string
-	//go:embed get.lua
-	getLua string
-	//go:embed list.lua
-	listLua string
-
-	claimScript  = redis.NewScript(conversationLua + claimLua)
-	startScript  = redis.NewScript(conversationLua + startLua)
-	beginScript  = redis.NewScript(conversationLua + beginLua)
-	renewScript  = redis.NewScript(conversationLua + renewLua)
-	finishScript = redis.NewScript(conversationLua + finishLua)
-	getScript    = redis.NewScript(conversationLua + getLua)
-	listScript   = redis.NewScript(conversationLua + listLua)
-
-	// writing are the scripts whose effect is acknowledged to callers.
-	writing = []*redis.Script{claimScript, startScript, beginScript, finishScript}
-)
-
 // Redis is a chat.Store in Redis 6.0 or later, alone or a cluster. Each method is one script in one round trip, which recognises
-// its own second execution, so the client may retry.
+// its own second execution, so the client may retry. Only list needs a second trip, for metadata. The clock is Redis' own.
 type Redis struct {
 	client  redis.UniversalClient
 	options Options
 	breaker *breaker
-	pulse   *pulse
+	monitor *monitor
+	log     *slog.Logger
+	damaged damagedEntries
+	shares  *shares
 }
 
-// Options are what a Redis store keeps to.
+// Options configure a Redis store.
 type Options struct {
 	Limits   chat.Limits
 	Timeout  time.Duration // after which a call is given up
 	Replicas int           // that must have a write before it is acknowledged
+	Share    int           // calls of one owner at once, so that others find a connection; 0: any number
 }
 
 // NewRedis returns a store that uses client for its calls, and health to ask how Redis is. It does not connect.
 // Close it; the clients remain the caller's.
 func NewRedis(client, health redis.UniversalClient, o Options, log *slog.Logger) *Redis {
 	return &Redis{
-		client: client, options: o,
+		client: client, options: o, log: log, shares: newShares(o.Share),
 		breaker: newBreaker(func(ctx context.Context) error { return health.Ping(ctx).Err() }, log),
-		pulse:   &pulse{client: health, log: log},
+		monitor: &monitor{client: health, replicas: o.Replicas, log: log},
 	}
 }
 
@@ -79,58 +53,76 @@ func (r *Redis) Close() {
 }
 
 // Claim implements chat.Store.
-func (r *Redis) Claim(ctx context.Context, owner chat.Owner, c chat.Claim) (chat.Conversation, bool, error) {
-	reply, err := r.eval(ctx, claimScript, guardKeys(owner, c.Guard),
-		c.Now.UnixMilli(), c.Token, c.Lease.Milliseconds(), c.Guard.Request, r.guardTTL(c.Guard))
-	if err != nil {
-		return chat.Conversation{}, false, fmt.Errorf("redis: claim: %w", err)
+func (r *Redis) Claim(ctx context.Context, owner chat.Owner, c chat.Claim) (*chat.Conversation, error) {
+	reply, err := r.run(ctx, claimScript, ownerKeys(owner),
+		c.Token, c.Lease.Milliseconds(), c.Record.Fingerprint, digest(c.Record.Name), r.recordTTL(c.Record), r.options.Limits.IdempotencyRecords)
+	if err != nil || len(reply) == 0 {
+		return nil, err
 	}
-	if len(reply) == 0 {
-		return chat.Conversation{}, false, nil
+	var numbers [3]int64
+	for i := range numbers {
+		if numbers[i], err = strconv.ParseInt(reply[1+i], 10, 64); err != nil {
+			return nil, fmt.Errorf("redis: claim: %w", err)
+		}
 	}
-	made, err := decodeSummary(owner, reply[0], reply[1])
-	return made, true, err
+	at := fromMilli(numbers[0])
+	return &chat.Conversation{
+		ID: reply[0], Owner: owner, ExternalID: reply[4], Status: chat.Active, MessageCount: numbers[2], Version: 1,
+		CreatedAt: at, UpdatedAt: at, LastAccessedAt: at, ExpiresAt: fromMilli(numbers[1]),
+	}, nil
 }
 
 // Start implements chat.Store.
 func (r *Redis) Start(ctx context.Context, owner chat.Owner, s chat.Start) (chat.Conversation, error) {
-	about, err := encodeRecord(s.Conversation, s.Now)
+	c := s.Conversation
+	metadata, err := encodeMetadata(c.Metadata)
 	if err != nil {
 		return chat.Conversation{}, err
 	}
-	greeting, err := encodeMessages(s.Messages)
+	var record chat.IdempotencyRecord
+	var name string
+	if s.Record != nil {
+		record = *s.Record
+		name = digest(record.Name)
+	}
+	args := append(r.argsOf(owner, c.ID, 16+len(s.Messages)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+		r.options.Limits.Conversations, r.options.Limits.Bytes, r.options.Limits.TurnsPerMinute, c.ObjectID, c.ExternalID, s.AgentRef, c.Title, metadata,
+		s.Token, record.Fingerprint, name, r.recordTTL(record), r.options.Limits.IdempotencyRecords, digest(tombstone(c.ID).Name))
+	reply, err := r.run(ctx, startScript, conversationKeys(owner, c.ID), appendAll(args, s.Messages)...)
 	if err != nil {
 		return chat.Conversation{}, err
 	}
-	id := s.Conversation.ID
-	var guards []chat.Guard
-	claim := []any{s.Token, "", 0}
-	if s.Guard != nil {
-		guards = append(guards, *s.Guard)
-		claim = []any{s.Token, s.Guard.Request, r.guardTTL(*s.Guard)}
-	}
-	reply, err := r.run(ctx, startScript, owner, id, guards, s.Now, slices.Concat([]any{
-		r.options.Limits.TTL.Milliseconds(), r.options.Limits.Conversations, about, s.Conversation.ExternalID, s.AgentRef,
-	}, claim, greeting)...)
+	created, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
 		return chat.Conversation{}, fmt.Errorf("redis: start: %w", err)
 	}
-	return decodeSummary(owner, id, reply[0])
+	expires, err := strconv.ParseInt(reply[1], 10, 64)
+	if err != nil {
+		return chat.Conversation{}, fmt.Errorf("redis: start: %w", err)
+	}
+	at := fromMilli(created)
+	c.Owner, c.Status, c.Version, c.MessageCount = owner, chat.Active, 1, int64(len(s.Messages))
+	c.CreatedAt, c.UpdatedAt, c.LastAccessedAt, c.ExpiresAt = at, at, at, fromMilli(expires)
+	c.Metadata = maps.Clone(c.Metadata)
+	return c, nil
 }
 
 // Begin implements chat.Store.
 func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.Begin) (chat.Turn, error) {
-	question, err := encodeMessage(b.Message)
+	var fingerprint string
+	if len(b.Records) > 0 {
+		fingerprint = b.Records[0].Fingerprint
+	}
+	args := append(r.argsOf(owner, id, 13+2*len(b.Records)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+		r.options.Limits.Messages, r.options.Limits.Bytes, r.options.Limits.TurnsPerMinute, b.Token, b.Lease.Milliseconds(),
+		b.Context, b.ContextBytes, b.MessageID, b.JSON, fingerprint,
+		r.options.Limits.IdempotencyRecords)
+	for _, record := range b.Records {
+		args = append(args, digest(record.Name), r.recordTTL(record))
+	}
+	reply, err := r.run(ctx, beginScript, conversationKeys(owner, id), args...)
 	if err != nil {
 		return chat.Turn{}, err
-	}
-	args := []any{r.options.Limits.TTL.Milliseconds(), r.options.Limits.Messages, b.Token, b.Lease.Milliseconds(), b.Context, question, b.Guards[0].Request}
-	for _, g := range b.Guards {
-		args = append(args, r.guardTTL(g))
-	}
-	reply, err := r.run(ctx, beginScript, owner, id, b.Guards, b.Now, args...)
-	if err != nil {
-		return chat.Turn{}, fmt.Errorf("redis: begin: %w", err)
 	}
 	turn, err := decodeTurn(reply)
 	if err != nil {
@@ -140,24 +132,23 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 }
 
 // Renew implements chat.Store.
-func (r *Redis) Renew(ctx context.Context, owner chat.Owner, id, token string, now time.Time, lease time.Duration) error {
-	if _, err := r.run(ctx, renewScript, owner, id, nil, now, token, lease.Milliseconds()); err != nil {
-		return fmt.Errorf("redis: renew: %w", err)
-	}
-	return nil
+func (r *Redis) Renew(ctx context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
+	args := append(r.argsOf(owner, id, 4), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+		token, lease.Milliseconds())
+	_, err := r.run(ctx, renewScript, conversationKeys(owner, id), args...)
+	return err
 }
 
 // Finish implements chat.Store.
 func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
-	replies, err := encodeMessages(f.Replies)
+	args := append(r.argsOf(owner, id, 7+len(f.Records)+len(f.Replies)),
+		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, len(f.Records))
+	for _, record := range f.Records {
+		args = append(args, digest(record.Name))
+	}
+	reply, err := r.run(ctx, finishScript, conversationKeys(owner, id), appendAll(args, f.Replies)...)
 	if err != nil {
 		return time.Time{}, err
-	}
-	reply, err := r.run(ctx, finishScript, owner, id, f.Guards, f.Now, append([]any{
-		f.Token, string(f.State), f.ExternalID, f.AgentRef, string(f.Failure),
-	}, replies...)...)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("redis: finish: %w", err)
 	}
 	at, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
@@ -166,122 +157,300 @@ func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.
 	return fromMilli(at), nil
 }
 
-// Get implements chat.Store.
-func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.Message, error) {
-	reply, err := r.run(ctx, getScript, owner, id, nil, p.Now, r.options.Limits.TTL.Milliseconds(), p.Before, p.Limit)
-	if err != nil {
-		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+// Update implements chat.Store.
+func (r *Redis) Update(ctx context.Context, owner chat.Owner, id string, u chat.Update) (chat.Conversation, error) {
+	var record chat.IdempotencyRecord
+	var name string
+	if u.Record != nil {
+		record = *u.Record
+		name = digest(record.Name)
 	}
-	conversation, err := decodeSummary(owner, id, reply[0])
-	if err != nil {
-		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	args := append(r.argsOf(owner, id, 12), u.Version, r.options.Limits.Bytes,
+		r.options.Limits.IdempotencyRecords, record.Fingerprint, name, r.recordTTL(record))
+	if u.Title != nil {
+		args = append(args, "title", *u.Title)
 	}
-	first, err := strconv.ParseInt(reply[1], 10, 64)
-	if err != nil {
-		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	if u.Metadata != nil {
+		metadata, err := encodeMetadata(u.Metadata)
+		if err != nil {
+			return chat.Conversation{}, err
+		}
+		args = append(args, "metadata", metadata)
 	}
-	messages, err := decodeMessages(reply[2:], first)
-	if err != nil {
-		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	if u.Status != nil {
+		args = append(args, "status", string(*u.Status))
 	}
-	return conversation, messages, nil
+	reply, err := r.run(ctx, updateScript, conversationKeys(owner, id), args...)
+	if err != nil {
+		return chat.Conversation{}, err
+	}
+	c, _, err := shown(reply).conversation(owner, id)
+	if err != nil {
+		return chat.Conversation{}, fmt.Errorf("redis: update: %w", err)
+	}
+	return c, nil
 }
 
-// List implements chat.Store. It asks for one more than the limit, to know whether more follow.
-func (r *Redis) List(ctx context.Context, owner chat.Owner, l chat.List) ([]chat.Conversation, bool, error) {
-	index := 3
-	if l.Status != "" {
-		index = 4 + slices.Index(chat.Statuses, l.Status)
+// never is a lag within which any access lies, in ms, so that none is counted.
+const never = 1 << 53
+
+// Get implements chat.Store.
+func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.StoredMessage, error) {
+	lag := r.options.Limits.Lag().Milliseconds()
+	if p.Unseen {
+		lag = never
 	}
-	var at, id string
-	if l.After != nil {
-		at, id = strconv.FormatInt(l.After.UpdatedAt.UnixMilli(), 10), l.After.ID
-	}
-	reply, err := r.eval(ctx, listScript, ownerKeys(owner), l.Now.UnixMilli(), index, l.Limit+1, at, id)
+	args := append(r.argsOf(owner, id, 6), r.options.Limits.TTL.Milliseconds(), lag,
+		p.Before, p.Limit, p.Known, chat.PageBytes)
+	reply, err := r.run(ctx, getScript, conversationKeys(owner, id), args...)
 	if err != nil {
-		return nil, false, fmt.Errorf("redis: list: %w", err)
+		return chat.Conversation{}, nil, err
 	}
-	conversations := make([]chat.Conversation, 0, l.Limit)
-	for i := 0; i+1 < len(reply) && len(conversations) < l.Limit; i += 2 {
-		c, err := decodeSummary(owner, reply[i], reply[i+1])
+	c, pending, err := shown(reply).conversation(owner, id)
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	reply = reply[attributesShown:]
+	if len(reply) == 0 {
+		return c, nil, nil
+	}
+	first, err := strconv.ParseInt(reply[0], 10, 64)
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	messages, err := decodeMessages(reply[1:], first, pending)
+	if err != nil {
+		return chat.Conversation{}, nil, fmt.Errorf("redis: get: %w", err)
+	}
+	return c, messages, nil
+}
+
+// List implements chat.Store.
+func (r *Redis) List(ctx context.Context, owner chat.Owner, l chat.List) ([]chat.Conversation, *chat.Cursor, error) {
+	var at, after string
+	if l.After != nil {
+		at, after = strconv.FormatInt(l.After.UpdatedAt.UnixMilli(), 10), l.After.ID
+	}
+	args := []any{l.Limit, at, after}
+	if l.Status != "" {
+		args = append(args, string(l.Status))
+	} else {
+		for _, status := range chat.Statuses {
+			args = append(args, string(status))
+		}
+	}
+	reply, err := r.run(ctx, listScript, ownerKeys(owner), args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	hasMore, entries := reply[0] != "", reply[1:]
+	conversations := make([]chat.Conversation, 0, len(entries)/3)
+	var described []int // those with metadata
+	var last *chat.Cursor
+	size := int64(0)
+	for ; len(entries) >= 3; entries = entries[3:] {
+		id, text := entries[0], entries[2]
+		updatedAt, err := strconv.ParseInt(entries[1], 10, 64)
 		if err != nil {
-			return nil, false, fmt.Errorf("redis: list: %w", err)
+			return nil, nil, fmt.Errorf("redis: list: %w", err)
+		}
+		place := &chat.Cursor{UpdatedAt: fromMilli(updatedAt), ID: id}
+		if text == "-" { // expired
+			last = place
+			continue
+		}
+		c, metadataBytes, err := decodeSummary(owner, id, text)
+		if err != nil {
+			last = place
+			r.warnOfDamage(ctx, owner, id)
+			continue
+		}
+		size += int64(len(text)) + metadataBytes
+		if size > chat.ListBytes && len(conversations) > 0 {
+			hasMore = true
+			break
+		}
+		last = place
+		c.UpdatedAt = place.UpdatedAt
+		if metadataBytes > 0 {
+			described = append(described, len(conversations))
 		}
 		conversations = append(conversations, c)
 	}
-	return conversations, len(reply)/2 > l.Limit, nil
+	if len(described) > 0 {
+		if err := r.describe(ctx, owner, conversations, described); err != nil {
+			return nil, nil, err
+		}
+	}
+	if !hasMore {
+		last = nil
+	}
+	return conversations, last, nil
+}
+
+// describe fills in the metadata of the conversations with the given indices.
+func (r *Redis) describe(ctx context.Context, owner chat.Owner, conversations []chat.Conversation, places []int) error {
+	tag := tagOf(owner)
+	keys := make([]string, len(places))
+	for i, place := range places {
+		keys[i] = conversationKey(tag, conversations[place].ID)
+	}
+	reply, err := r.run(ctx, describeScript, keys)
+	if err != nil {
+		return err
+	}
+	for i, place := range places {
+		c := &conversations[place]
+		if c.Metadata, err = decodeMetadata(reply[i]); err != nil {
+			r.warnOfDamage(ctx, owner, c.ID)
+		}
+	}
+	return nil
+}
+
+// damagedEntries are the list entries that this process has warned of.
+type damagedEntries struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+const maxDamagedEntries = 10_000 // beyond that many it warns no more
+
+// warnOfDamage logs, once per process and entry, that list cannot show a conversation, or its metadata.
+func (r *Redis) warnOfDamage(ctx context.Context, owner chat.Owner, id string) {
+	entry := digest(owner.TenantID, owner.UserID, id)
+	r.damaged.mu.Lock()
+	defer r.damaged.mu.Unlock()
+	if r.damaged.known[entry] || len(r.damaged.known) >= maxDamagedEntries {
+		return
+	}
+	if r.damaged.known == nil {
+		r.damaged.known = make(map[string]bool)
+	}
+	r.damaged.known[entry] = true
+	r.log.WarnContext(ctx, "a damaged entry of a list, opening the conversation repairs it", "conversation", id)
 }
 
 // Ping implements chat.Store.
-func (r *Redis) Ping(context.Context) (chat.Vitals, error) {
-	return r.pulse.ping()
+func (r *Redis) Ping(context.Context) (chat.Health, error) {
+	return r.monitor.ping()
 }
 
-// guardTTL is how long a guard is kept, in ms: no longer than the conversation that it leads to.
-func (r *Redis) guardTTL(g chat.Guard) int64 {
-	return min(g.TTL, r.options.Limits.TTL).Milliseconds()
+// recordTTL is how long a record lives, in ms: no longer than the conversation that it leads to.
+func (r *Redis) recordTTL(record chat.IdempotencyRecord) int64 {
+	return min(record.TTL, r.options.Limits.TTL).Milliseconds()
 }
 
-// run evaluates a script on one conversation, for a request with these guards.
-func (r *Redis) run(
-	ctx context.Context, script *redis.Script, owner chat.Owner, id string, guards []chat.Guard, now time.Time, args ...any,
-) ([]string, error) {
-	name, err := encodeOwner(owner)
-	if err != nil {
-		return nil, err
+// argsOf returns the arguments that every script on a conversation has first, with room for more.
+func (r *Redis) argsOf(owner chat.Owner, id string, more int) []any {
+	return append(make([]any, 0, 3+more), id, owner.TenantID, owner.UserID)
+}
+
+func appendAll(args []any, messages [][]byte) []any {
+	for _, m := range messages {
+		args = append(args, m)
 	}
-	keys := append(conversationKeys(owner, id), guardKeys(owner, guards...)...)
-	return r.eval(ctx, script, keys, append([]any{id, now.UnixMilli(), name}, args...)...)
+	return args
 }
 
-// eval evaluates a script and returns what follows the outcome 'ok'; any other outcome is an error.
-func (r *Redis) eval(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]string, error) {
+// run evaluates a script, unless Redis is known to be down, and returns what follows the outcome 'ok'; any other outcome is an error.
+func (r *Redis) run(ctx context.Context, s *script, keys []string, args ...any) ([]string, error) {
+	reply, err := r.evaluate(ctx, s, keys, args...)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %s: %w", s.name, unavailable(err))
+	}
+	if err := r.outcome(reply); err != nil {
+		return nil, fmt.Errorf("redis: %s: %w", s.name, err)
+	}
+	return reply[1:], nil
+}
+
+func (r *Redis) evaluate(ctx context.Context, s *script, keys []string, args ...any) (reply []string, err error) {
 	if err := r.breaker.admit(); err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.options.Timeout)
 	defer cancel()
-	var reply []string
-	var err error
-	if r.options.Replicas > 0 && slices.Contains(writing, script) {
-		reply, err = runAndWait(ctx, r.client, script, r.options.Replicas, r.options.Timeout*3/4, keys, args...)
+	leave, err := r.shares.enter(ctx, keys[0][:strings.IndexByte(keys[0], '}')])
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if r.options.Replicas > 0 && s.writes {
+		reply, err = runAndWait(ctx, r.client, s.lua, r.options.Replicas, r.options.Timeout*3/4, keys, args...)
 	} else {
-		reply, err = script.Run(ctx, r.client, keys, args...).StringSlice()
+		reply, err = elements(s.lua.Run(ctx, r.client, keys, args...))
 	}
 	r.breaker.note(err)
 	if cluster, ok := r.client.(*redis.ClusterClient); ok && !answered(err) {
 		cluster.ReloadState(ctx) // somebody else may be the master now; by itself the client looks only now and then
 	}
+	return reply, err
+}
+
+// elements returns those of a script's reply: strings and whole numbers.
+func elements(reply *redis.Cmd) ([]string, error) {
+	values, err := reply.Slice()
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
+	all := make([]string, len(values))
+	for i, element := range values {
+		switch element := element.(type) {
+		case string:
+			all[i] = element
+		case int64:
+			all[i] = strconv.FormatInt(element, 10)
+		default:
+			return nil, fmt.Errorf("a reply with a %T", element)
+		}
+	}
+	return all, nil
+}
+
+// outcome is the error that a script's reply tells of.
+func (r *Redis) outcome(reply []string) error {
 	if len(reply) == 0 {
-		return nil, errors.New("empty reply")
+		return errors.New("empty reply")
 	}
 	switch reply[0] {
 	case "ok":
-		return reply[1:], nil
+		return nil
 	case "missing":
-		return nil, chat.ErrNotFound
+		return chat.ErrNotFound
 	case "closed":
-		return nil, chat.ErrClosed
+		return chat.ErrClosed
 	case "full":
-		return nil, chat.ErrFull
+		return chat.ErrFull
 	case "too many":
-		return nil, chat.ErrTooMany
+		return chat.ErrTooMany
 	case "reused":
-		return nil, chat.ErrKeyReused
+		return chat.ErrKeyReused
+	case "taken":
+		return chat.ErrMessageIDTaken
+	case "quota":
+		return chat.ErrQuota
+	case "rate":
+		left, err := strconv.ParseInt(reply[1], 10, 64)
+		if err != nil {
+			return err
+		}
+		return &chat.RateError{Left: time.Duration(left) * time.Millisecond, Quota: r.options.Limits.TurnsPerMinute}
+	case "version":
+		return chat.ErrVersion
 	case "lost":
-		return nil, chat.ErrTurnLost
+		return chat.ErrTurnLost
 	case "damaged":
-		return nil, chat.ErrDamaged
+		return chat.ErrDamaged
+	case "newer":
+		return fmt.Errorf("%w: a newer version of this program wrote the conversation", chat.ErrUnavailable)
 	case "busy":
 		left, err := strconv.ParseInt(reply[1], 10, 64)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return nil, &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
+		return &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
 	default:
-		return nil, fmt.Errorf("unknown outcome %q", reply[0])
+		return fmt.Errorf("unknown outcome %q", reply[0])
 	}
 }

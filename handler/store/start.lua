@@ -1,26 +1,62 @@
 -- start makes a conversation with its first messages.
--- ARGV: 1 id   2 now, ms   3 owner   4 time to live, ms   5 conversations allowed   6 record, JSON   7 agent's id
---       8 agent's reference   9 token of the claim   10 request   11 time to live of the guard, ms   12… messages, JSON
--- The guard is KEYS[9], if there is one. Returns {'ok', summary}, {'too many'}, or {'lost'} when the token does not hold the claim.
+-- KEYS: the owner's, the conversation's
+-- ARGV: 1 id   2 tenant   3 user   4 time to live, ms   5 lag, ms   6 conversations allowed   7 bytes allowed
+--       8 turns a minute allowed   9 object id   10 agent's id   11 agent's reference   12 title   13 metadata, JSON, or ''
+--       14 token of the claim   15 fingerprint   16 name of the record, or ''   17 its time to live, ms   18 records allowed
+--       19 name of the tombstone that deleting it leaves   20… messages, JSON
+-- Returns {'ok', createdAt, expiresAt}, {'too many'}, {'quota'}, {'rate', ms until the next minute}, {'lost'} when the token does not
+-- hold the claim, or {'missing'} when this call's own first execution made it, and it was deleted since.
 -- An id that exists is this call's own first execution: nothing is written again.
 
-local id, now, owner = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local id, tenantId, userId, ttl, lag, most, mostBytes, mostTurns, objectId, externalId, agentRef, title, metadata, token, fingerprint, name, recordTTL,
+  mostRecords, tombstone = unpack(ARGV)
+local now = clock()
+local first = redis.call('HMGET', conversation, 'createdAt', 'expiresAt')
+if first[1] then return {'ok', first[1], first[2]} end
+if redis.call('HEXISTS', records, tombstone) == 1 then return {'missing'} end
 purge(now)
-local c = load(id, now, owner)
-if c then return {'ok', summary(c)} end
-local guard = KEYS[9]
-if guard then
-  local past = recall(guard, ARGV[10])
-  if not past or past.turn ~= ARGV[9] or past.made then return {'lost'} end
+if name ~= '' then
+  local known, reused = recall({name}, fingerprint, now)
+  local past = known[1]
+  if reused or not past or past.turnToken ~= token or past.conversationId then return {'lost'} end
 end
-if redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[5]) then return {'too many'} end
-
-c = {
-  id = id, owner = owner, record = ARGV[6], external = ARGV[7], status = 'active', count = 0, version = 1,
-  updated = now, accessed = now, expires = now + tonumber(ARGV[4]),
-  ref = ARGV[8], turn = '', lease = 0, asked = 0,
+local count = redis.call('ZCARD', expiries)
+if count >= tonumber(most) then return {'too many'} end
+local given, size = rest(20), 0
+for _, element in ipairs(given) do size = size + #element end
+local u = used(now)
+if u.turns >= tonumber(mostTurns) then return {'rate', text(u.windowStart + WINDOW - now)} end
+local c = {
+  id = id, format = FORMAT, tenantId = tenantId, userId = userId, status = 'active', messageCount = 0, version = 1,
+  createdAt = now, updatedAt = now, accessedAt = now, expiresAt = now + ttl, bytes = 0, largeMessages = 0,
 }
-push(c, 'complete', now, arguments(12))
-save(c, now)
-if guard then remember(guard, ARGV[11], 'id', id, 'made', summary(c)) end
-return {'ok', summary(c)}
+for attribute, value in pairs({objectId = objectId, externalId = externalId, agentRef = agentRef, title = title, metadata = metadata}) do
+  if value ~= '' then c[attribute] = value end
+end
+for _, attribute in ipairs(CONTENT) do c.bytes = c.bytes + #(c[attribute] or '') end
+if u.bytes + c.bytes + size > tonumber(mostBytes) then return {'quota'} end
+
+push(c, now, given)
+local fields, shown = {}, {metadataBytes = c.metadata and #c.metadata}
+for attribute, value in pairs(c) do
+  if attribute ~= 'id' and attribute ~= 'largeMessages' then
+    fields[#fields + 1] = attribute
+    fields[#fields + 1] = value
+  end
+  if SUMMARY[attribute] then shown[attribute] = value end
+end
+redis.call('HSET', conversation, unpack(fields))
+redis.call('HSET', summaries, id, cjson.encode(shown))
+redis.call('ZADD', active, now, id)
+charge(c.bytes)
+countTurn(u)
+if count == 0 then u.expiresAt = 0 end -- the owner's keys are new
+expire(c, u, lag)
+redis.call('PEXPIREAT', active, u.expiresAt) -- it may be new although the others are not
+if name ~= '' then
+  remember(name, {
+    fingerprint = fingerprint, turnToken = token, conversationId = id, createdAt = now, expiresAt = c.expiresAt,
+    messageCount = c.messageCount, externalId = externalId,
+  }, now, recordTTL, tonumber(mostRecords))
+end
+return {'ok', now, c.expiresAt}

@@ -14,7 +14,7 @@ import (
 
 var quiet = log.New(io.Discard, "", 0)
 
-// user is one of the callers, with a mark in everything that is said.
+// user is one of the callers, with a mark in every text of theirs.
 type user struct {
 	name, token, mark string
 
@@ -22,11 +22,11 @@ type user struct {
 	convs []string // of which the user knows
 }
 
-// books are what the clients know: what was said, what was answered, what went wrong. Safe for concurrent use.
+// books are what the clients know: what was sent, what was answered, what went wrong. Safe for concurrent use.
 type books struct {
 	mu         sync.Mutex
 	starts     map[string]*begun // by title
-	sends      map[string]*said  // by text
+	sends      map[string]*sent  // by text
 	counts     map[string]int    // operations by kind and outcome
 	violations []string
 	history    map[string][]string // by conversation: what happened, for the reader of a violation
@@ -41,8 +41,8 @@ type begun struct {
 	keyed bool
 }
 
-// said is a message that was sent.
-type said struct {
+// sent is a message that a client has sent.
+type sent struct {
 	user   *user
 	conv   string
 	text   string
@@ -55,7 +55,7 @@ type said struct {
 
 func newBooks() *books {
 	return &books{
-		starts: make(map[string]*begun), sends: make(map[string]*said), counts: make(map[string]int),
+		starts: make(map[string]*begun), sends: make(map[string]*sent), counts: make(map[string]int),
 		history: make(map[string][]string), began: time.Now(),
 	}
 }
@@ -132,7 +132,7 @@ func (b *books) checkHistory(c conversation, messages []message) {
 	var question *message
 	for i, m := range messages {
 		if m.Seq != int64(i+1) {
-			bad("2: seq %d stands at place %d", m.Seq, i+1)
+			bad("2: seq %d stands at position %d", m.Seq, i+1)
 		}
 		if m.State == "pending" {
 			bad("2: %s is pending, longer than a lease", m.Text)
@@ -147,7 +147,7 @@ func (b *books) checkHistory(c conversation, messages []message) {
 		}
 	}
 	b.mu.Lock()
-	var mine []*said
+	var mine []*sent
 	for _, s := range b.sends {
 		if s.conv == c.ID {
 			mine = append(mine, s)
@@ -168,18 +168,18 @@ func (b *books) checkHistory(c conversation, messages []message) {
 		case s.answer != nil:
 			b.checkTurn(bad, s, messages[places[0]:])
 		case s.failed && (len(places) == 0 || messages[places[0]].State != "failed"):
-			bad("1: %q was answered as failed, and is not kept so", s.text)
+			bad("1: %q was answered as failed, and is not stored so", s.text)
 		}
 	}
 	for text := range found {
 		if !known[text] {
-			bad("1: nobody said %q", text)
+			bad("1: nobody sent %q", text)
 		}
 	}
 }
 
 // checkTurn compares a turn with what was acknowledged.
-func (b *books) checkTurn(bad func(string, ...any), s *said, messages []message) {
+func (b *books) checkTurn(bad func(string, ...any), s *sent, messages []message) {
 	m := messages[0]
 	if m.State != "complete" || m.ID != s.answer.Message.ID || m.Seq != s.answer.Message.Seq {
 		bad("1: %q was acknowledged as %+v, and is %+v", s.text, s.answer.Message, m)

@@ -45,8 +45,10 @@ func (c *client) words() string {
 		return text
 	}
 	switch n := c.random.IntN(100); {
-	case n < 6:
+	case n < 5:
 		return text + " fail"
+	case n < 6:
+		return text + " panic"
 	case n < 7:
 		return text + " stall"
 	case n < 9:
@@ -110,7 +112,7 @@ func (c *client) start() {
 	}
 	var id string
 	for try := range 4 {
-		ctx, cancel := c.impatience(c.random.IntN(4) == 0 && b.keyed)
+		ctx, cancel := c.callCtx(c.random.IntN(4) == 0 && b.keyed)
 		a := c.w.call(ctx, c.u, http.MethodPost, "/api/chat/start", map[string]string{"title": title}, headers...)
 		cancel()
 		if a.status == http.StatusCreated {
@@ -140,8 +142,8 @@ func (c *client) start() {
 	c.w.books.note(id, "%s started it", c.u.name)
 }
 
-// impatience is a context that ends in the midst of things, when the client hangs up.
-func (c *client) impatience(hangsUp bool) (context.Context, context.CancelFunc) {
+// callCtx is a context that ends in the midst of things, when the client hangs up.
+func (c *client) callCtx(hangsUp bool) (context.Context, context.CancelFunc) {
 	if hangsUp {
 		return context.WithTimeout(context.Background(), time.Duration(1+c.random.IntN(150))*time.Millisecond)
 	}
@@ -150,7 +152,7 @@ func (c *client) impatience(hangsUp bool) (context.Context, context.CancelFunc) 
 
 // send says something, often with a key; then it repeats itself until it is answered, and sometimes once more.
 func (c *client) send(conv string) {
-	s := &said{user: c.u, conv: conv, text: c.words()}
+	s := &sent{user: c.u, conv: conv, text: c.words()}
 	body := map[string]string{"conversationId": conv, "text": s.text}
 	var headers []string
 	key := strings.ReplaceAll(s.text, " ", "/")
@@ -170,7 +172,7 @@ func (c *client) send(conv string) {
 	b.mu.Unlock()
 
 	once := func() answer {
-		ctx, cancel := c.impatience(c.random.IntN(8) == 0)
+		ctx, cancel := c.callCtx(c.random.IntN(8) == 0)
 		defer cancel()
 		a := c.w.call(ctx, c.u, http.MethodPost, "/api/chat/send", body, headers...)
 		b.note(conv, "%s sent %q keyed=%t: %d %s %s replayed=%s", c.u.name, s.text, s.keyed, a.status, a.Code,
@@ -202,7 +204,7 @@ func (c *client) send(conv string) {
 }
 
 // judge enters an answer to a message into the books.
-func (c *client) judge(s *said, a answer) {
+func (c *client) judge(s *sent, a answer) {
 	b := c.w.books
 	b.mu.Lock()
 	earlier, failed := s.answer, s.failed
@@ -235,7 +237,7 @@ func (c *client) observe(conv string, a answer) {
 		c.w.books.violation("3: %s: %s saw version %d after %d", conv, c.u.name, a.Conversation.Version, last.version)
 	}
 	etag := a.header.Get("ETag")
-	if etag != fmt.Sprintf(`"%d"`, a.Conversation.Version) {
+	if etag != fmt.Sprintf(`W/"%d"`, a.Conversation.Version) {
 		c.w.books.violation("5: %s: the ETag %s is not version %d", conv, etag, a.Conversation.Version)
 	}
 	if last.messages == nil {
@@ -254,7 +256,7 @@ func (c *client) observe(conv string, a answer) {
 }
 
 func (c *client) get(conv string) {
-	ctx, cancel := c.impatience(c.random.IntN(20) == 0)
+	ctx, cancel := c.callCtx(c.random.IntN(20) == 0)
 	defer cancel()
 	var headers []string
 	last, ok := c.seen[conv]

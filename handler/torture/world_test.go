@@ -32,7 +32,7 @@ const (
 	turnLease    = time.Second
 	agentTimeout = 2 * time.Second
 	turnWait     = time.Second
-	redisTimeout = time.Second
+	redisTimeout = turnLease / 3   // the longest that the handler takes
 	longestStop  = 3 * time.Second // of a process
 	recovery     = 6 * time.Second // after the last fault
 
@@ -62,7 +62,7 @@ type world struct {
 	books *books
 }
 
-// build packages the handler with some files replaced by others.
+// build packages the handler with some files replaced by others. The folder is the caller's to remove.
 func build(t *testing.T, replaced map[string]string) string {
 	t.Helper()
 	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
@@ -70,9 +70,36 @@ func build(t *testing.T, replaced map[string]string) string {
 	file := filepath.Join(t.TempDir(), "overlay.json")
 	require.NoError(t, os.WriteFile(file, overlay, 0o600))
 	t.Setenv("GOFLAGS", "-overlay="+file)
-	dist := hosttest.Package(t)
+	return hosttest.Package(t)
+}
+
+// altered is the handler with edits.
+func altered(t *testing.T, edits []edit) string {
+	t.Helper()
+	dist := build(t, edited(t, edits))
 	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(dist)) })
 	return dist
+}
+
+// plain is the handler with an agent that does what a text commands, built once for all tests.
+func plain(t *testing.T) string {
+	t.Helper()
+	plainOnce.Do(func() { plainDist = build(t, commanded()) })
+	require.NotEmpty(t, plainDist, "another test could not build it")
+	return plainDist
+}
+
+var (
+	plainOnce sync.Once
+	plainDist string
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if plainDist != "" {
+		_ = os.RemoveAll(filepath.Dir(plainDist))
+	}
+	os.Exit(code)
 }
 
 // root is the project's folder.
@@ -90,14 +117,20 @@ func commanded() map[string]string {
 
 func newWorld(t *testing.T, dist string, seed uint64) *world {
 	t.Helper()
+	return newWorldAt(t, nil, dist, seed)
+}
+
+// newWorldAt is newWorld with servers of Redis under a clock.
+func newWorldAt(t *testing.T, clock *redistest.Clock, dist string, seed uint64) *world {
+	t.Helper()
 	w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), issuer: authtest.New(), dist: dist, books: newBooks()}
 	durable := []string{"--appendonly", "yes", "--appendfsync", "always"}
-	w.master = redistest.Start(t, durable...)
-	w.replica = redistest.StartReplica(t, w.master, durable...)
+	w.master = clock.Start(t, durable...)
+	w.replica = clock.StartReplica(t, w.master, durable...)
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, w.issuer.KeySet(), 0o600))
 	w.env = []string{
-		"AUTH_ISSUER=" + w.issuer.Name, "AUTH_AUDIENCE=" + w.issuer.Audience, "AUTH_JWKS_URL=" + keys,
+		"AUTH_ISSUER=" + w.issuer.Name, "AUTH_AUDIENCE=" + w.issuer.Audience, "AUTH_JWKS_URL=" + keys, "MAX_TURNS_PER_MINUTE=1000000", "MAX_CONCURRENT_REQUESTS_PER_USER=1000",
 		fmt.Sprint("TURN_LEASE=", turnLease), fmt.Sprint("TURN_WAIT=", turnWait), fmt.Sprint("AGENT_TIMEOUT=", agentTimeout),
 		fmt.Sprint("REDIS_TIMEOUT=", redisTimeout), "REDIS_DIAL_TIMEOUT=1s", "REDIS_TTL=3600", "IDEMPOTENCY_TTL=3600",
 	}
@@ -224,7 +257,7 @@ func (w *world) pause(least, most time.Duration) {
 
 func (w *world) link() *redistest.Link { return w.links[w.random.IntN(len(w.links))] }
 
-// kill kills a handler. The host starts it again; after its third death another host takes the place.
+// kill kills a handler. The host starts it again; after its third death another host takes over.
 func (w *world) kill() {
 	i := w.random.IntN(len(w.hosts))
 	w.mu.Lock()
@@ -234,11 +267,21 @@ func (w *world) kill() {
 		h.Signal(syscall.SIGKILL)
 		return
 	}
+	w.checkExits(h)
 	fresh := w.host(i)
 	w.mu.Lock()
 	w.hosts[i] = fresh
 	w.mu.Unlock()
 	h.Stop()
+}
+
+// checkExits looks whether a handler has ended otherwise than by the signals that it was sent.
+func (w *world) checkExits(h *hosttest.Host) {
+	for _, code := range h.Exits() {
+		if code != -1 {
+			w.books.violation("6: a handler ended by itself, with exit code %d", code)
+		}
+	}
 }
 
 func (w *world) freeze(least, most time.Duration) {
@@ -297,6 +340,16 @@ var faults = []fault{
 		}
 		for _, l := range w.links {
 			l.Lose(0)
+		}
+	}},
+	{"answers lost", func(w *world) {
+		for range 5 { // the host sends again what it may, and answers 500 to the rest
+			w.mu.Lock()
+			h := w.hosts[w.random.IntN(len(w.hosts))]
+			w.mu.Unlock()
+			h.LoseAnswers(1 + w.random.IntN(6))
+			w.pause(5*time.Millisecond, 60*time.Millisecond)
+			h.LoseAnswers(0)
 		}
 	}},
 	{"scripts flushed", func(w *world) { w.master.CLI("script", "flush") }},

@@ -1,7 +1,6 @@
 // What the Bicep files must agree with: the parameters file, the handler's settings, the functions' routes, azure.yaml.
 
-import { Unknown, at, outcomes } from './bicep.mjs'
-import { misfit } from './names.mjs'
+import { at, ofType, settings } from './project.mjs'
 
 const placeholder = /^\$\{([A-Z][A-Z0-9_]*)(?:=(.*))?\}$/
 
@@ -20,7 +19,8 @@ export function checkParameters(project) {
     return findings
   }
   const lines = project.parametersText.split('\n').map(line => line.match(/^ {4}"(\w+)": \{ "value": (.+) \},?$/)?.[1]).filter(Boolean)
-  const declared = [...project.main.parameters.keys()]
+  const { parameters } = project.template
+  const declared = Object.keys(parameters)
   if (lines.join() !== Object.keys(given).join()) {
     report('each parameter must be on a line of its own')
   }
@@ -31,33 +31,27 @@ export function checkParameters(project) {
     report(`${name} is missing`)
   }
   for (const [name, { value }] of Object.entries(given)) {
-    const parameter = project.main.parameters.get(name)
-    if (parameter) {
-      checkParameter(parameter, value, message => report(`${name} ${message}`))
+    if (parameters[name]) {
+      checkParameter(name, parameters[name], value, message => report(`${name} ${message}`))
     }
   }
   return findings
 }
 
-function checkParameter(parameter, value, report) {
+function checkParameter(name, parameter, value, report) {
   if (typeof value !== 'string') {
-    if (misfit(parameter, value)) {
-      report(misfit(parameter, value))
+    const kind = Array.isArray(value) ? 'array' : typeof value
+    if (kind !== (parameter.type ?? 'object')) { // without a type it is of one of main.bicep's own
+      report(`must be ${parameter.type ?? 'object'}, not ${kind}`)
     }
     return
   }
   const [, variable, fallback = ''] = value.match(placeholder) ?? []
-  const expected = variableOf(parameter.name)
-  if (variable !== expected) {
-    report(`must read the environment variable ${expected}`)
+  if (variable !== variableOf(name)) {
+    report(`must read the environment variable ${variableOf(name)}`)
   }
-  const [bicepDefault] = outcomes(parameter.value)
-  if (fallback !== String(bicepDefault ?? '')) {
-    report(`has the default '${fallback}', but main.bicep '${bicepDefault ?? ''}'`)
-  }
-  const typed = { int: Number(fallback), bool: fallback === 'true' }[parameter.type.kind] ?? fallback
-  if (!parameter.required && misfit(parameter, typed)) {
-    report(misfit(parameter, typed))
+  if (fallback !== String(parameter.defaultValue ?? '')) {
+    report(`has the default '${fallback}', but main.bicep '${parameter.defaultValue ?? ''}'`)
   }
 }
 
@@ -66,16 +60,12 @@ function variableOf(name) {
   return ofAzd[name] ?? `CHATKEEP_${name.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase()}`
 }
 
-// Names in handler/config.go that a deployment does not set.
+// Settings of the handler that a deployment does not set.
 const notDeployed = {
   FUNCTIONS_CUSTOMHANDLER_PORT: 'the Functions host sets it',
-  WEBSITE_INSTANCE_ID: 'the platform sets it',
-  WEBSITE_SITE_NAME: 'the platform sets it',
-  WEBSITE_HOSTNAME: 'the platform sets it',
-  CONTAINER_NAME: 'the platform sets it',
+  PORT: 'the Functions host chooses the port',
+  HOST: 'the Functions host calls 127.0.0.1',
   REDIS_SENTINEL_MASTER: 'neither of Azure\'s products is a Sentinel',
-  IDENTITY_ENDPOINT: 'the platform sets it',
-  IDENTITY_HEADER: 'the platform sets it',
   STORE: 'a deployment keeps conversations in Redis',
   REDIS_URL: 'it holds a password; a deployment uses REDIS_HOSTNAME and an identity',
   REDIS_PASSWORD: 'a deployment uses an identity',
@@ -85,34 +75,35 @@ const notDeployed = {
 // Names that only a handler with more agents than echo reads; main.bicep sets them only for such an agent.
 const ofOtherAgents = ['AGENT_ENDPOINT', 'AGENT_MODEL']
 
-// settingsOf finds the variables that Go code names.
-function settingsOf(code) {
-  return new Set([...code.matchAll(/"([A-Z][A-Z0-9_]+)"/g)].map(match => match[1]))
+// settingsOf reads README's table, which a test of the handler compares with what it reads.
+function settingsOf(readme) {
+  return new Set([...readme.matchAll(/^\| `([A-Z][A-Z0-9_]+)` \|/gm)].map(match => match[1]))
 }
 
-/** checkSettings compares the settings that main.bicep knows with the names in handler/config.go, both ways. */
+// What the host and the platform read, not the handler.
+const ofTheHost = /^(AzureWebJobs|APPLICATIONINSIGHTS_|FUNCTIONS_|WEBSITE_)/
+
+/** checkSettings compares the settings that deployments make and main.bicep takes with README's table, both ways. */
 export function checkSettings(project) {
   const findings = []
-  const { variables, types } = project.main
-  const always = Object.keys(variables.get('deploymentSettings')?.value ?? {})
-  const withAgent = outcomes(variables.get('agentSettings')?.value)
-    .flatMap(settings => (settings instanceof Unknown ? [] : Object.keys(settings ?? {})))
-  const tunable = types.get('handlerSettings')?.properties ?? []
-  const deployed = [...always, ...withAgent, ...tunable]
-  const read = settingsOf(project.config)
   const report = message => findings.push({ where: 'infra/main.bicep', message })
+  const made = project.deployments.map(deployment => Object.keys(settings(deployment)).filter(name => !ofTheHost.test(name)))
+  const tunable = Object.keys(project.template.definitions.handlerSettings.properties)
+  const deployed = new Set([...made.flat(), ...tunable])
+  const read = settingsOf(project.readme)
   for (const name of read) {
-    if (!deployed.includes(name) && !(name in notDeployed)) {
-      report(`handler/config.go reads ${name}, which no deployment can set: add it to handlerSettings or deploymentSettings`)
+    if (!deployed.has(name) && !(name in notDeployed)) {
+      report(`the handler reads ${name}, which no deployment can set: add it to handlerSettings or deploymentSettings`)
     }
   }
   for (const name of deployed) {
-    if (!read.has(name) && !(ofOtherAgents.includes(name) && withAgent.includes(name))) {
-      report(`sets ${name}, which handler/config.go does not read`)
+    const always = made.every(names => names.includes(name))
+    if (!read.has(name) && (always || !ofOtherAgents.includes(name))) {
+      report(`sets ${name}, which the handler does not read`)
     }
-  }
-  for (const name of always.filter(name => tunable.includes(name))) {
-    report(`${name} is set by the deployment, and must not be in handlerSettings as well`)
+    if (always && tunable.includes(name)) {
+      report(`${name} is set by the deployment, and must not be in handlerSettings as well`)
+    }
   }
   return findings
 }
@@ -125,11 +116,11 @@ export function checkRoutes(project) {
   const routes = project.functions.map(({ name, trigger }) => ({
     name, methods: trigger.methods, path: `/${[prefix, trigger.route].filter(Boolean).join('/')}`,
   }))
-  const patterns = project.resources.filter(resource => resource.type.endsWith('/afdEndpoints/routes'))
-    .flatMap(resource => resource.body.properties.patternsToMatch)
+  const all = (type, path) => new Set(ofType(project, type).flatMap(resource => at(resource, path)))
+  const patterns = all('Microsoft.Cdn/profiles/afdEndpoints/routes', 'properties.patternsToMatch')
   const matches = (pattern, path) => (pattern.endsWith('/*') ? path.startsWith(pattern.slice(0, -1)) : path === pattern)
   for (const route of routes) {
-    if (!patterns.some(pattern => matches(pattern, route.path))) {
+    if (![...patterns].some(pattern => matches(pattern, route.path))) {
       report(`no route leads to the function ${route.name} at ${route.path}`)
     }
   }
@@ -139,14 +130,12 @@ export function checkRoutes(project) {
     }
   }
   const answers = (path, method) => routes.some(route => route.path === path.split('?')[0] && route.methods.includes(method))
-  const group = project.resources.find(resource => resource.type.endsWith('/originGroups'))
-  for (const probe of at(group?.body, 'properties.healthProbeSettings.probePath')) {
+  for (const probe of all('Microsoft.Cdn/profiles/originGroups', 'properties.healthProbeSettings.probePath')) {
     if (!answers(probe, 'head')) {
       report(`no function answers the probe HEAD ${probe}`)
     }
   }
-  const site = project.resources.find(resource => resource.type === 'Microsoft.Web/sites')
-  for (const path of at(site?.body, 'properties.siteConfig.healthCheckPath')) {
+  for (const path of all('Microsoft.Web/sites', 'properties.siteConfig.healthCheckPath')) {
     if (!answers(String(path), 'get')) {
       report(`no function answers the platform's health check GET ${path}`)
     }
@@ -161,10 +150,11 @@ const ofScripts = ['ALLOW_CLI', 'TOKEN', 'WAIT', 'DBSIZE', 'HGETALL', 'LLEN', 'P
 export function checkManual(project) {
   const findings = []
   const report = message => findings.push({ where: 'docs/deploy.md', message })
-  const variables = [...project.main.parameters.keys()].map(variableOf)
+  const { parameters, outputs, definitions } = project.template
+  const variables = Object.keys(parameters).map(variableOf)
   const known = new Set([
-    ...variables, ...variables.map(name => name.replace('CHATKEEP_', '')), ...project.main.outputs.keys(),
-    ...settingsOf(project.config), ...project.main.types.get('handlerSettings')?.properties ?? [],
+    ...variables, ...variables.map(name => name.replace('CHATKEEP_', '')), ...Object.keys(outputs),
+    ...settingsOf(project.readme), ...Object.keys(definitions.handlerSettings.properties),
   ])
   const fences = /```[^]*?```/g
   const inline = [...project.manual.replace(fences, '').matchAll(/`[^`]+`/g)].flatMap(([code]) => code.match(/\b[A-Z][A-Z0-9_]{2,}\b/g) ?? [])
@@ -212,9 +202,15 @@ export function checkAzureYaml(project) {
   if (!project.isExecutable('scripts/package.sh')) {
     findings.push({ where: 'azure.yaml', message: 'scripts/package.sh cannot be run' })
   }
-  const site = project.resources.find(resource => resource.type === 'Microsoft.Web/sites')
-  if (!at(site?.body, 'tags.azd-service-name').includes('api')) {
+  if (!ofType(project, 'Microsoft.Web/sites').every(site => site.tags['azd-service-name'] === 'api')) {
     findings.push({ where: 'azure.yaml', message: 'no Function App has the tag azd-service-name: api' })
   }
   return findings
+}
+
+/** checkModules looks for files that nothing deploys; the compiler never sees them. */
+export function checkModules(project) {
+  const named = project.bicep.map(file => file.text).join('\n')
+  return project.bicep.filter(file => file.name !== 'infra/main.bicep' && !named.includes(`'${file.name.replace('infra/', '')}'`))
+    .map(file => ({ where: file.name, message: 'no module statement names this file' }))
 }

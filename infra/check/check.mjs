@@ -2,18 +2,16 @@
 // exits 1 if something is.
 
 import { fileURLToPath } from 'node:url'
-import { checkAzureYaml, checkManual, checkParameters, checkRoutes, checkSettings } from './agreement.mjs'
-import { checkCompiler, compiler } from './compiler.mjs'
-import { checkModules, checkNames, checkSyntax, checkUnused } from './names.mjs'
-import { load } from './project.mjs'
+import { checkAzureYaml, checkManual, checkModules, checkParameters, checkRoutes, checkSettings } from './agreement.mjs'
+import { Compiler, find } from './compiler.mjs'
+import { compile, load } from './project.mjs'
 import { checkRules, rules } from './rules.mjs'
-import { checkTypes } from './types.mjs'
+import { checkValues } from './values.mjs'
 
 /** The checks by name, in order. */
 export const checks = {
-  'syntax': checkSyntax,
-  'names': checkNames,
-  'unused names': checkUnused,
+  'compiler': checkDiagnostics,
+  'values': checkValues,
   'modules': checkModules,
   'parameters file': checkParameters,
   'handler settings': checkSettings,
@@ -21,20 +19,27 @@ export const checks = {
   'azure.yaml': checkAzureYaml,
   'docs/deploy.md': checkManual,
   [`${Object.keys(rules).length} rules`]: checkRules,
-  'resource types': checkTypes,
-  'compiler': checkCompiler,
 }
 
-function main(root) {
-  const project = load(root)
-  const absent = {
-    'resource types': project.types ? '' : 'NOT RUN: there is no ../shared/bicep-types, nor a folder that BICEP_TYPES names',
-    'compiler': compiler(root) ? '' : 'NOT RUN: there is no bicep on PATH, in BICEP, or in ../shared/tools; az bicep install gets one',
+// checkDiagnostics returns what the compiler and its linter have to say; a warning is wrong too.
+function checkDiagnostics(project) {
+  return project.diagnostics.map(({ source, range, code, message }) => ({
+    where: `${source.replace(`${project.root}/`, '')}:${range.start.line + 1}`, message: `${code}: ${message}`,
+  }))
+}
+
+async function main(root) {
+  const command = find(root)
+  if (!command) {
+    console.log('There is no Bicep compiler on PATH or in ../shared/tools. Get one (az bicep install, or a release of Azure/bicep), and name it in BICEP.')
+    return 1
   }
+  const compiler = new Compiler(command)
+  const project = load(root, await compile(compiler, root).finally(() => compiler.stop()))
   let failed = 0
   for (const [name, check] of Object.entries(checks)) {
-    if (absent[name]) {
-      console.log(`${name}: ${absent[name]}`)
+    if (check === checkValues && !project.types) {
+      console.log(`${name}: NOT RUN: there is no ../shared/bicep-types, nor a folder that BICEP_TYPES names`)
       continue
     }
     const findings = check(project)
@@ -43,11 +48,17 @@ function main(root) {
       console.log(`  ${where}: ${message}`)
     }
     failed += findings.length
+    if (!project.template) {
+      break // the others look at what was compiled
+    }
   }
-  console.log(failed === 0 ? `The infrastructure is as it must be: ${project.files.length} files, ${project.resources.length} resources.` : `${failed} things are wrong.`)
+  const resources = project.deployments.reduce((sum, deployment) => sum + deployment.resources.length, 0)
+  console.log(failed === 0
+    ? `The infrastructure is as it must be: ${project.bicep.length} files, ${resources} resources in ${project.deployments.length} deployments.`
+    : `${failed} things are wrong.`)
   return failed === 0 ? 0 : 1
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  process.exitCode = main(process.argv[2] ?? fileURLToPath(new URL('../..', import.meta.url)))
+  process.exitCode = await main(process.argv[2] ?? fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, ''))
 }

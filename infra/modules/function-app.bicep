@@ -159,6 +159,11 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
         AzureWebJobsStorage__clientId: identityClientId
         APPLICATIONINSIGHTS_CONNECTION_STRING: connectionString
         APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+        // The host reads a body whole before the handler hears of it, without asking who sent it, and by default takes 100 MB. This is
+        // the largest body that the handler takes, 1 MiB, and 64 KiB more, so that the handler refuses what is a little too large.
+        FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '1114112'
+        // The host would answer everybody at / with a page of its own, 150 kB.
+        AzureWebJobsDisableHomepage: 'true'
       },
       flex
         ? {}

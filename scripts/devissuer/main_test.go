@@ -128,6 +128,13 @@ func TestIssuerOfSeveralTenants(t *testing.T) {
 	require.Equal(t, keysURL, metadata.Keys)
 }
 
+// TestLinksNoAttack keeps what forges tokens out of the program that make run starts.
+func TestLinksNoAttack(t *testing.T) {
+	linked := output(t, exec.CommandContext(t.Context(), "go", "list", "-deps", "."))
+	require.Contains(t, linked, "chatkeep/handler/auth/authtest")
+	require.NotContains(t, linked, "authtest/attack")
+}
+
 func TestKeyIsPrivateAndKept(t *testing.T) {
 	dir := t.TempDir()
 	output(t, devissuer(t, dir, "token"))

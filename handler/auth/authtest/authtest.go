@@ -1,4 +1,4 @@
-// Package authtest is a token issuer for tests and for local use.
+// Package authtest is a token issuer for tests and for make run.
 package authtest
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// What the issuer of make run uses. Its keys are at LocalIssuer + KeysPath.
+// The values that make run uses. The keys are at LocalIssuer + KeysPath.
 const (
 	LocalIssuer   = "http://127.0.0.1:7072"
 	LocalAudience = "11111111-2222-3333-4444-555555555555"
@@ -28,18 +28,18 @@ const (
 	KeysPath      = "/keys"
 )
 
-// Issuer signs tokens and, as an http.Handler, publishes the key to verify them with. It is safe for concurrent use, once its name and
-// audience are set.
+// Issuer signs tokens and, as an http.Handler, publishes the key that verifies them. It is safe for concurrent use once Name and
+// Audience are set.
 type Issuer struct {
-	Name     string // iss, with {tenantid} for the tenant of a token, or without
+	Name     string // iss, in which {tenantid} stands for the token's tenant
 	Audience string // aud
 
 	mu     sync.Mutex
 	key    *rsa.PrivateKey
-	others []publicKey // of other issuers in the same set
+	others []publicKey // other issuers' keys in the same set
 }
 
-// publicKey is a key of the set (RFC 7517) as Entra writes it: without alg, but with the issuer whose tokens it signs.
+// publicKey is a key (RFC 7517) as Entra publishes it: without alg, but with the issuer whose tokens it signs.
 type publicKey struct {
 	Type     string `json:"kty"`
 	Use      string `json:"use"`
@@ -49,7 +49,7 @@ type publicKey struct {
 	Issuer   string `json:"issuer"`
 }
 
-// New returns the local issuer with a new key, which takes a noticeable part of a second to make.
+// New returns the local issuer with a new key. Making the key takes about 0.1 s.
 func New() *Issuer { return WithKey(NewKey()) }
 
 // WithKey returns the local issuer with this key.
@@ -57,17 +57,17 @@ func WithKey(key *rsa.PrivateKey) *Issuer {
 	return &Issuer{Name: LocalIssuer, Audience: LocalAudience, key: key}
 }
 
-// NewKey makes a key pair as Entra has them.
+// NewKey returns a new RSA key pair of 2048 bits.
 func NewKey() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		panic(err) // only when the machine has no randomness
+		panic(err) // the machine has no randomness
 	}
 	return key
 }
 
-// Token returns a token for a user of a tenant, good for an hour, with what Entra puts into a v2.0 access token. Changes replace
-// claims; nil removes one.
+// Token returns a token for a user of a tenant that is valid for an hour, with the claims of Entra's v2.0 access tokens. Changes
+// replace claims; nil removes one.
 func (i *Issuer) Token(tenant, user string, changes map[string]any) string {
 	now := time.Now()
 	claims := map[string]any{
@@ -78,18 +78,23 @@ func (i *Issuer) Token(tenant, user string, changes map[string]any) string {
 	}
 	maps.Copy(claims, changes)
 	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
-	return i.Sign(text(i.header()), text(claims))
+	return i.Sign(text(map[string]any{"typ": "JWT", "alg": "RS256", "kid": i.KeyID()}), text(claims))
 }
 
 // Sign returns a token with exactly this header and this payload. The signature is RS256, whatever the header says.
 func (i *Issuer) Sign(header, payload string) string {
-	return sign(jwt.SigningMethodRS256, i.signer(), header, payload)
+	signed := encode([]byte(header)) + "." + encode([]byte(payload))
+	signature, err := jwt.SigningMethodRS256.Sign(signed, i.signer())
+	if err != nil {
+		panic(err) // the key is ours
+	}
+	return signed + "." + encode(signature)
 }
 
-// KeyID is the kid of the key that signs now.
+// KeyID returns the kid of the present key.
 func (i *Issuer) KeyID() string { return keyID(&i.signer().PublicKey) }
 
-// Rotate goes over to a new key. The old one is no longer published.
+// Rotate replaces the key by a new one. The old one is no longer published.
 func (i *Issuer) Rotate() {
 	key := NewKey()
 	i.mu.Lock()
@@ -97,7 +102,7 @@ func (i *Issuer) Rotate() {
 	i.key = key
 }
 
-// KeySet is the JSON Web Key Set (RFC 7517) of the issuer.
+// KeySet returns the issuer's JSON Web Key Set (RFC 7517).
 func (i *Issuer) KeySet() []byte {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -105,7 +110,7 @@ func (i *Issuer) KeySet() []byte {
 	return []byte(text(map[string]any{"keys": keys}))
 }
 
-// ServeHTTP serves the key set and, for the tenant in the path, the metadata that name it (OpenID Connect Discovery 1.0).
+// ServeHTTP serves the key set and, for the tenant in the path, the metadata that point to it (OpenID Connect Discovery 1.0).
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	tenant, isMetadata := strings.CutSuffix(r.URL.Path, "/.well-known/openid-configuration")
 	switch {
@@ -128,28 +133,25 @@ func (i *Issuer) issuer(tenant string) string {
 	return strings.ReplaceAll(i.Name, "{tenantid}", tenant)
 }
 
-func (i *Issuer) header() map[string]any {
-	return map[string]any{"typ": "JWT", "alg": "RS256", "kid": i.KeyID()}
-}
-
 func (i *Issuer) signer() *rsa.PrivateKey {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.key
 }
 
-// publishForeign puts another issuer's key into the set.
-func (i *Issuer) publishForeign(key *rsa.PublicKey, issuer string) {
+// PublishKeyOf adds another issuer's present key to the set: Entra's common set has keys of several issuers.
+func (i *Issuer) PublishKeyOf(other *Issuer) {
+	theirs := publish(&other.signer().PublicKey, other.Name)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.others = append(i.others, publish(key, issuer))
+	i.others = append(i.others, theirs)
 }
 
 func publish(key *rsa.PublicKey, issuer string) publicKey {
 	return publicKey{Type: "RSA", Use: "sig", ID: keyID(key), Modulus: modulus(key), Exponent: exponent(key), Issuer: issuer}
 }
 
-// keyID is the thumbprint of a key (RFC 7638).
+// keyID returns the thumbprint of a key (RFC 7638).
 func keyID(key *rsa.PublicKey) string {
 	digest := sha256.Sum256([]byte(`{"e":"` + exponent(key) + `","kty":"RSA","n":"` + modulus(key) + `"}`))
 	return encode(digest[:])
@@ -159,20 +161,11 @@ func modulus(key *rsa.PublicKey) string { return encode(key.N.Bytes()) }
 
 func exponent(key *rsa.PublicKey) string { return encode(big.NewInt(int64(key.E)).Bytes()) }
 
-// objectID is the same GUID every time for one user of one tenant.
+// objectID returns a GUID that is always the same for a user of a tenant.
 func objectID(tenant, user string) string {
 	digest := sha256.Sum256([]byte(tenant + " " + user))
 	h := hex.EncodeToString(digest[:16])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-}
-
-func sign(method jwt.SigningMethod, key any, header, payload string) string {
-	signed := encode([]byte(header)) + "." + encode([]byte(payload))
-	signature, err := method.Sign(signed, key)
-	if err != nil {
-		panic(err) // the method and the key are ours
-	}
-	return signed + "." + encode(signature)
 }
 
 func encode(bytes []byte) string { return base64.RawURLEncoding.EncodeToString(bytes) }
@@ -180,7 +173,7 @@ func encode(bytes []byte) string { return base64.RawURLEncoding.EncodeToString(b
 func text(value any) string {
 	bytes, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // what we make always encodes
+		panic(err) // our values always encode
 	}
 	return string(bytes)
 }

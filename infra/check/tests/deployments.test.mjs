@@ -1,23 +1,20 @@
 // What a deployment would make, for several sets of parameters, as the compiler expands them.
 
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Expander, compiler } from '../compiler.mjs'
+import { Compiler, find } from '../compiler.mjs'
+import { least } from '../project.mjs'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
-const skip = compiler(root) ? false : 'there is no bicep'
-
-const least = { environmentName: 'test', location: 'westeurope', authAudience: '11111111-2222-3333-4444-555555555555' }
 const elsewhere = '/subscriptions/00000000-0000-0000-0000-00000000000c/resourceGroups/other/providers'
 
-let expander
-before(() => { expander = skip ? undefined : new Expander(root) })
-after(() => expander?.stop())
+const compiler = new Compiler(find(root))
+after(() => compiler.stop())
 
 // deploy expands the least parameters and these, and finds resources by type.
 async function deploy(parameters) {
-  const resources = await expander.expand({ ...least, ...parameters })
+  const resources = await compiler.expand(root, { ...least, ...parameters })
   const all = type => resources.filter(resource => resource.type === type)
   return {
     resources, all, one: type => (assert.equal(all(type).length, 1, type), all(type)[0]),
@@ -26,7 +23,7 @@ async function deploy(parameters) {
   }
 }
 
-describe('a deployment', { skip }, () => {
+describe('a deployment', () => {
   test('by default runs on Flex Consumption with a managed Redis and Standard Front Door, without a network', async () => {
     const d = await deploy({})
     assert.deepEqual(d.one('Microsoft.Web/serverfarms').sku, { name: 'FC1', tier: 'FlexConsumption' })
@@ -144,7 +141,7 @@ describe('a deployment', { skip }, () => {
   })
 })
 
-describe('a deployment is refused', { skip }, () => {
+describe('a deployment is refused', () => {
   for (const [why, parameters] of [
     ['corsOrigins', { corsOrigins: '*' }],
     ['authIssuer', { authJwksUrl: 'https://login.example/keys' }],

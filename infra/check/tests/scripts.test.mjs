@@ -1,9 +1,8 @@
 // The scripts of a deployment, with an Azure CLI that only plays.
 
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, describe, test } from 'node:test'
@@ -181,114 +180,4 @@ describe('deploy.sh', () => {
     assert.match(without.deploy([], { CHATKEEP_AUTH_AUDIENCE: '' }).stderr, /CHATKEEP_AUTH_AUDIENCE must be set/)
     assert.deepEqual(without.calls(), [])
   })
-})
-
-describe('smoke.sh', () => {
-  // serve answers as the API behind Front Door does, but for one fault, and returns its address.
-  async function serve(t, fault) {
-    const id = '0198c0de-0000-7000-8000-000000000001'
-    const messages = []
-    const server = createServer((request, response) => {
-      let text = ''
-      request.on('data', part => { text += part })
-      request.on('end', () => {
-        const reply = (status, body, headers = {}) => {
-          response.writeHead(status, {
-            'Content-Type': 'application/json', 'X-Request-Id': 'r', 'Cache-Control': 'no-store',
-            'X-Azure-Ref': 'a', 'Strict-Transport-Security': 'max-age=31536000', ...headers, ...fault.headers,
-          })
-          response.end(JSON.stringify(body))
-        }
-        const problem = (status, code, headers) => reply(status, { status, code }, headers)
-        const token = request.headers.authorization?.replace('Bearer ', '')
-        const body = text ? JSON.parse(text) : {}
-        if (request.url.startsWith('/origin') && !fault.open) {
-          return reply(403, {})
-        }
-        if (request.url === '/health') {
-          return fault.ill ? reply(503, { status: 'unhealthy' }) : reply(fault.noHead && request.method === 'HEAD' ? 405 : 200, { status: 'healthy' })
-        }
-        if (!(token === 'alice' || token === 'bob' || fault.anybody)) {
-          return problem(401, 'unauthenticated', fault.bare ? {} : { 'WWW-Authenticate': 'Bearer realm="api"' })
-        }
-        const mine = token === 'alice' || fault.shared
-        switch (request.url.replace('/origin', '')) {
-          case '/api/chat/start':
-            return fault.noStart ? problem(503, 'store_unavailable') : reply(201, { conversationId: id, conversation: { id }, messages: [] })
-          case '/api/chat/send':
-            if (body.conversationId !== id && !fault.foreign) {
-              return problem(404, 'not_found')
-            }
-            messages.push({ role: 'user', text: fault.garbles ? 'x' : body.text }, { role: 'assistant', text: 'echo' })
-            return reply(200, { conversationId: id, message: messages[0], messages: fault.mute ? [] : [messages[1]] })
-          case `/api/chat/conversations/${id}`:
-            return mine ? reply(200, { conversation: { id, messageCount: fault.forgets ? 1 : messages.length }, messages }) : problem(404, 'not_found')
-          case '/api/chat/list-conversations':
-            return reply(200, { conversations: mine && !fault.unlisted ? [{ id }] : [] })
-          default:
-            return fault.foreign ? reply(200, {}) : problem(404, 'not_found')
-        }
-      })
-    })
-    await new Promise(ready => server.listen(0, '127.0.0.1', ready))
-    t.after(() => server.close())
-    return `http://127.0.0.1:${server.address().port}`
-  }
-
-  function smoke(url, env = {}) {
-    const child = spawn(join(root, 'scripts/smoke.sh'), [url, 'alice'], {
-      env: { PATH: '/usr/bin:/bin', OTHER_TOKEN: 'bob', ORIGIN_URL: `${url}/origin`, ...env },
-    })
-    let output = ''
-    child.stdout.on('data', data => { output += data })
-    child.stderr.on('data', data => { output += data })
-    return new Promise(ended => child.on('close', status => ended({ status, output })))
-  }
-
-  test('passes when all is well, and tries everything', async t => {
-    const { status, output } = await smoke(await serve(t, {}))
-    assert.equal(status, 0, output)
-    assert.match(output, /^20 passed, 0 failed$/m)
-    assert.doesNotMatch(output, /^–|alice|bob/m)
-  })
-
-  for (const [name, fault, line] of [
-    ['the store cannot be reached', { ill: true }, 'health: the API reaches its store'],
-    ['HEAD is refused', { noHead: true }, 'health: answers HEAD'],
-    ['there is no challenge', { bare: true }, 'no token: refused'],
-    ['a broken token is taken', { anybody: true }, 'a token with a broken signature'],
-    ['no conversation can be made', { noStart: true }, 'start: makes a conversation'],
-    ['nobody answers', { mute: true }, 'send: keeps a message'],
-    ['the text is another', { garbles: true }, 'get: the message is there'],
-    ['a message is lost', { forgets: true }, 'get: the turn is complete'],
-    ['an answer may be kept', { headers: { 'Cache-Control': 'public' } }, 'get: nobody on the way'],
-    ['the list forgets', { unlisted: true }, 'list: has the conversation'],
-    ['foreign ids are answered', { foreign: true }, 'a foreign id: get'],
-    ['another user sees it', { shared: true }, 'another user: cannot get'],
-    ['the app answers everybody', { open: true }, "past Front Door: the app's own address refuses"],
-    ['HTTPS is not insisted on', { headers: { 'Strict-Transport-Security': '' } }, 'Front Door: insists on HTTPS'],
-    ['a cache answers', { headers: { 'X-Cache': 'TCP_HIT' } }, 'Front Door: did not answer from a cache'],
-  ]) {
-    test(`fails when ${name}`, async t => {
-      const { status, output } = await smoke(await serve(t, fault))
-      assert.equal(status, 1, output)
-      assert.match(output, new RegExp(`^FAIL  ${line}`, 'm'))
-    })
-  }
-
-  test('fails when nobody is there', async () => {
-    const { status, output } = await smoke('http://127.0.0.1:1')
-    assert.equal(status, 1)
-    assert.match(output, /no answer/)
-  })
-
-  test('says how it is used', async () => {
-    assert.equal(spawnSync(join(root, 'scripts/smoke.sh'), ['http://127.0.0.1:1'], { env: { PATH: '/usr/bin:/bin' } }).status, 2)
-  })
-})
-
-test('shellcheck finds nothing', { skip: spawnSync('shellcheck', ['--version']).status !== 0 && 'there is no shellcheck' }, () => {
-  const scripts = ['scripts/smoke.sh', 'scripts/deploy.sh', 'scripts/register-api.sh', 'infra/check/run.sh']
-  const { status, stdout } = spawnSync('shellcheck', scripts, { cwd: root, encoding: 'utf8' })
-  assert.equal(status, 0, stdout)
 })

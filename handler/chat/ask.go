@@ -1,0 +1,67 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ask calls the agent, for at most Settings.AgentTimeout, and renews the lease meanwhile, if there is one.
+func (s *Service) ask(ctx context.Context, renew func(context.Context) error, call func(context.Context) (Reply, error)) (Reply, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.settings.AgentTimeout, ErrAgentTimeout)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	var renewing sync.WaitGroup
+	if renew != nil {
+		spawn(&renewing, s.log, func() { s.keepLease(ctx, stop, renew) })
+	}
+	defer func() { stop(nil); renewing.Wait() }()
+	var reply Reply
+	err := recovered(s.log, func() (err error) {
+		reply, err = call(ctx)
+		return err
+	})
+	return reply, agentError(ctx, err)
+}
+
+// keepLease renews a lease until ctx ends. It ends ctx when the lease is lost, or cannot be renewed in time.
+func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, renew func(context.Context) error) {
+	ticker := time.NewTicker(s.settings.TurnLease / 3)
+	defer ticker.Stop()
+	held := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		asked := time.Now()
+		err := recovered(s.log, func() error { return renew(ctx) })
+		switch {
+		case err == nil:
+			held = asked
+		case errors.Is(err, ErrTurnLost) || errors.Is(err, ErrNotFound) || isPanic(err):
+			stop(err)
+			return
+		case time.Since(held) >= s.settings.TurnLease:
+			stop(ErrTurnLost)
+			return
+		}
+	}
+}
+
+// agentError returns why the agent gave no answer: the cause of ctx if that stopped it, or its own failure.
+func agentError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	failure, ok := errors.AsType[*Failure](err)
+	if !ok || failure.Code == "" || failure.Code == ErrNotAsked.Code {
+		return &Failure{Code: ErrAgentFailed.Code, Err: err}
+	}
+	return failure
+}

@@ -1,0 +1,110 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+)
+
+// maxStack bounds what a panic writes to the log, in bytes.
+const maxStack = 4096
+
+// panicError is the error of a call that panicked.
+type panicError struct{ bug any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %.200s", fmt.Sprint(e.bug)) }
+
+func isPanic(err error) bool {
+	_, ok := errors.AsType[*panicError](err)
+	return ok
+}
+
+// recovered calls do, and returns its panic as a *panicError. It logs the panic's type and stack, but not its value, which may quote a user.
+func recovered(log *slog.Logger, do func() error) (err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			stack := debug.Stack()
+			log.Error("panic", "type", fmt.Sprintf("%T", bug), "stack", string(stack[:min(len(stack), maxStack)]))
+			err = &panicError{bug}
+		}
+	}()
+	return do()
+}
+
+// spawn calls do in a goroutine. Every goroutine of this package starts here, so that a panic ends do alone.
+func spawn(all *sync.WaitGroup, log *slog.Logger, do func()) {
+	all.Go(func() {
+		_ = recovered(log, func() error { do(); return nil })
+	})
+}
+
+// group runs functions that outlive the request that began them. It is safe for concurrent use.
+type group struct {
+	log      *slog.Logger
+	all      sync.WaitGroup
+	mu       sync.Mutex // guards the following
+	isClosed bool
+	ends     map[*context.CancelCauseFunc]struct{} // of what runs
+}
+
+func newGroup(log *slog.Logger) *group {
+	return &group{log: log, ends: make(map[*context.CancelCauseFunc]struct{})}
+}
+
+// spawn calls do in a goroutine, unless the group is closed: then it returns false. do gets ctx without its end; close ends it.
+func (g *group) spawn(ctx context.Context, do func(context.Context)) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.isClosed {
+		return false
+	}
+	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	g.ends[&end] = struct{}{}
+	spawn(&g.all, g.log, func() {
+		defer g.forget(&end)
+		do(ctx)
+	})
+	return true
+}
+
+func (g *group) forget(end *context.CancelCauseFunc) {
+	(*end)(nil)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.ends, end)
+}
+
+// close makes spawn refuse, and returns when all running functions have. When ctx ends, it ends their contexts with ErrTurnLost.
+func (g *group) close(ctx context.Context) {
+	g.mu.Lock()
+	g.isClosed = true
+	g.mu.Unlock()
+	ended := make(chan struct{})
+	var waiter sync.WaitGroup
+	spawn(&waiter, g.log, func() { g.all.Wait(); close(ended) })
+	if await(ctx, ended) != nil {
+		g.end()
+	}
+	waiter.Wait()
+}
+
+func (g *group) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for end := range g.ends {
+		(*end)(ErrTurnLost)
+	}
+}
+
+// await returns nil when done is closed, or the cause of ctx's end.
+func await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
