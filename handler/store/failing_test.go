@@ -163,6 +163,33 @@ func TestTheBreakerOpensAndClosesByItself(t *testing.T) {
 	}
 }
 
+// What holds Redis now and then fails the calls behind it, but Redis is not down: the probe, which has a budget of its own, says so.
+func TestASlowScriptIsNoOutage(t *testing.T) {
+	var log safeBuffer
+	server := redistest.Start(t)
+	w, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: 50 * time.Millisecond}, slog.New(slog.NewJSONHandler(&log, nil)))
+	id := w.start()
+	slow := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { _ = slow.Close() })
+	const hold = `local t = redis.call('TIME') local ends = t[1] * 1000000 + t[2] + 100000
+repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] > ends`
+	failures := 0
+	for range 3 * breakerFailures {
+		held := make(chan error, 1)
+		go func() { held <- slow.Eval(t.Context(), hold, nil).Err() }()
+		time.Sleep(10 * time.Millisecond) // it holds Redis by then
+		if _, _, err := w.Get(t.Context(), w.owner, id, page); err != nil {
+			require.ErrorIs(t, err, chat.ErrUnavailable)
+			require.NotErrorIs(t, err, errDown)
+			failures++
+		}
+		require.ErrorIs(t, <-held, redis.Nil)
+	}
+	require.Greater(t, failures, breakerFailures, "nothing was slow")
+	require.NoError(t, r.breaker.admit())
+	require.NotContains(t, log.String(), "redis is down")
+}
+
 func TestRefusalsAndLeavingCallersOpenNoBreaker(t *testing.T) {
 	server := redistest.Start(t)
 	w, r := openWith(t, defaults(server.Addr), Options{Limits: limits, Timeout: time.Second}, slog.New(slog.DiscardHandler))
