@@ -185,7 +185,10 @@ func TestHealthIsDegradedWhereOnlyWritesFail(t *testing.T) {
 
 			trouble.end()
 			require.Eventually(t, isHealthy, 10*time.Second, 10*time.Millisecond)
-			w.turn(w.start(), "after")
+			require.Eventually(t, func() bool { // a replica that is back may have to load once more
+				_, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID()}})
+				return err == nil
+			}, 10*time.Second, 10*time.Millisecond)
 		})
 	}
 }
