@@ -112,7 +112,9 @@ func (d *deployment) call(method, path, user, body string) (reply, error) {
 	if user != "" {
 		request.Header.Set("Authorization", "Bearer "+d.issuer.Token(authtest.LocalTenant, user, nil))
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if body != "" { // the type alone makes the host take a request for one with a body
+		request.Header.Set("Content-Type", "application/json")
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return reply{}, err
@@ -651,24 +653,54 @@ func TestTLSNeverBelow12(t *testing.T) {
 	require.Zero(t, c.redis.TLS.MaxVersion)
 }
 
-// The host sends a request without a body again and again when it gets no answer.
+// The host sends a request without a body again and again when it gets no answer: 40 times, or 10 when it is a POST. The caller gets the
+// answer of the last, and it has been done once.
 func TestTheHostMayRepeatWhatHasNoBody(t *testing.T) {
 	server := redistest.Start(t)
-	d := deploy(t, "REDIS_URL=redis://"+server.Addr)
-	id := d.start("alice")
-	for name, repeat := range map[string]func(){
-		"start":  func() { d.must(201, "POST", "/api/chat/start", "alice", "") },
-		"get":    func() { d.must(200, "GET", "/api/chat/conversations/"+id, "alice", "") },
-		"health": func() { d.must(200, "GET", "/health", "", "") },
+	const conversations = "/api/chat/conversations"
+	for name, test := range map[string]struct {
+		lost   int // answers
+		repeat func(t *testing.T, d *deployment, user, id string)
+	}{
+		"start": {9, func(t *testing.T, d *deployment, user, id string) {
+			made := d.must(201, "POST", "/api/chat/start", user, "").ConversationID
+			require.Equal(t, []struct{ ID string }{{made}, {id}}, d.conversations(user))
+			d.start(user)
+			d.must(429, "POST", "/api/chat/start", user, "") // it was counted once
+		}},
+		"get":    {39, func(_ *testing.T, d *deployment, user, id string) { d.must(200, "GET", conversations+"/"+id, user, "") }},
+		"health": {39, func(_ *testing.T, d *deployment, _, _ string) { d.must(200, "GET", "/health", "", "") }},
+		"export": {39, func(t *testing.T, d *deployment, user, id string) {
+			r, _ := d.call("GET", "/api/chat/export", user, "") // it is lines of JSON
+			require.Equal(t, 200, r.status)
+			lines := strings.Split(r.text, "\n")
+			require.Contains(t, lines[0], id)
+			require.Equal(t, []string{`{"type":"end","conversations":1,"messages":0,"damaged":0}`, ""}, lines[1:])
+		}},
+		"delete": {39, func(t *testing.T, d *deployment, user, id string) {
+			a := d.must(204, "DELETE", conversations+"/"+id, user, "")
+			require.Equal(t, "true", a.header.Get("Idempotency-Replayed"))
+			d.must(404, "DELETE", conversations+"/"+id, user, "") // another call
+			require.Empty(t, d.conversations(user))
+		}},
+		"erase": {39, func(t *testing.T, d *deployment, user, _ string) {
+			require.Contains(t, d.must(200, "DELETE", conversations, user, "").text, `"keysRemaining":0`)
+			require.Empty(t, d.conversations(user))
+		}},
 	} {
-		before := d.must(200, "POST", "/api/chat/list-conversations", "alice", `{}`)
-		d.host.LoseAnswers(9)
-		repeat()
-		after := d.must(200, "POST", "/api/chat/list-conversations", "alice", `{}`)
-		want := len(before.Conversations)
-		if name == "start" {
-			want++
-		}
-		require.Len(t, after.Conversations, want, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := deploy(t, "REDIS_URL=redis://"+server.Addr, "MAX_TURNS_PER_MINUTE=3")
+			user := "caller-" + name
+			id := d.start(user)
+			d.host.LoseAnswers(test.lost)
+			test.repeat(t, d, user, id)
+			require.Empty(t, d.host.Exits())
+		})
 	}
+}
+
+func (d *deployment) conversations(user string) []struct{ ID string } {
+	d.t.Helper()
+	return d.must(200, "POST", "/api/chat/list-conversations", user, `{}`).Conversations
 }

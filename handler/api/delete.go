@@ -15,6 +15,9 @@ func (s *Server) delete(w *response, r *http.Request, caller chat.Caller) error 
 	if i.Key, err = idempotencyKey(r); err != nil {
 		return err
 	}
+	if i.Key == "" {
+		i.Key = resentKey(r)
+	}
 	if i.Key != "" {
 		asked := newFingerprint("delete")
 		asked.add(id)
