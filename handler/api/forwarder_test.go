@@ -1,16 +1,16 @@
 package api
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"chatkeep/handler/hosttest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -50,42 +50,16 @@ func TestASlowUploadDoesNotLiveOnInTheHost(t *testing.T) {
 	}
 }
 
-// startForwarder starts the host's forwarding part, where it is beside the repository. Each call that ends is sent to calls.
+// startForwarder starts the host's forwarding part over our functions. Each call that ends is sent to calls.
 func startForwarder(t *testing.T, handler string) (url string, calls <-chan string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	program := filepath.Join(filepath.Dir(root), "shared", "tools", "forwarder")
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("no forwarder beside the repository")
-	}
 	dist := t.TempDir()
 	require.NoError(t, os.CopyFS(dist, os.DirFS(filepath.Join(root, "functions"))))
 	host, err := os.ReadFile(filepath.Join(root, "host.json"))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dist, "host.json"), host, 0o600))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	url = "http://" + l.Addr().String()
-	require.NoError(t, l.Close())
-	command := exec.Command(program, dist, handler, url)
-	out, err := command.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, command.Start())
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
-	lines := bufio.NewScanner(out)
-	isListening := false
-	for !isListening && lines.Scan() {
-		isListening = lines.Text() == "forwarder: listening"
-	}
 	ended := make(chan string, 100)
-	go func() {
-		for lines.Scan() {
-			ended <- lines.Text()
-		}
-	}()
-	return url, ended
+	return hosttest.StartForwarder(t, dist, handler, func(line string) { ended <- line }), ended
 }

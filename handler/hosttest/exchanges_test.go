@@ -14,7 +14,6 @@ import (
 	"net/http/httputil"
 	"net/textproto"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -95,7 +94,7 @@ func TestExchanges(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) { require.Equal(t, expected[e.name], played[e.name]) })
 	}
 	t.Run("the forwarder does the same", func(t *testing.T) {
-		url := startForwarder(t, dist, "http://"+h.running.upstream.addr)
+		url := StartForwarder(t, dist, h.HandlerURL(), nil, "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=300000")
 		forwarded := runExchanges(t, url, record, h.running.upstream.addr, func(e exchange) bool { return e.leave != "" })
 		for _, e := range exchanges {
 			t.Run(e.name, func(t *testing.T) {
@@ -109,38 +108,6 @@ func TestExchanges(t *testing.T) {
 			})
 		}
 	})
-}
-
-// startForwarder starts the host's forwarding part beside the repository, and skips where there is none.
-func startForwarder(t *testing.T, dist, handler string) string {
-	t.Helper()
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	require.NoError(t, err)
-	program := filepath.Join(filepath.Dir(strings.TrimSpace(string(root))), "shared", "tools", "forwarder")
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("no forwarder beside the repository: the list went through hosttest only")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	url := "http://" + l.Addr().String()
-	require.NoError(t, l.Close())
-	command := exec.Command(program, dist, handler, url)
-	command.Env = append(os.Environ(), "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT=300000")
-	out, err := command.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, command.Start())
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		if lines.Text() == "forwarder: listening" {
-			break
-		}
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	return url
 }
 
 // runExchanges returns for each exchange what came back, and what the handler at addr received. It waits until the handler has noticed the end of

@@ -119,6 +119,20 @@ func open(t testing.TB, h *Host) {
 	t.Cleanup(h.Stop)
 }
 
+// HandlerURL is where the handler listens.
+func (h *Host) HandlerURL() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return "http://" + h.running.upstream.addr
+}
+
+// PID is the process id of the handler that runs now.
+func (h *Host) PID() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running.command.Process.Pid
+}
+
 // setting is a variable of the environment, the last of that name.
 func (h *Host) setting(name string) string {
 	for _, variable := range slices.Backward(h.env) {
