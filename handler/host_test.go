@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -166,9 +167,7 @@ func (d *deployment) conform(t *testing.T, url, user string) []string {
 				fresh.Add(name, strings.TrimSpace(value))
 			}
 		}
-		for name, values := range fresh {
-			request.Header[name] = values
-		}
+		maps.Copy(request.Header, fresh)
 		response, err := client.Do(request)
 		require.NoError(t, err, a.request)
 		text, err := io.ReadAll(response.Body)
