@@ -154,7 +154,7 @@ export function checkManual(project) {
   const variables = Object.keys(parameters).map(variableOf)
   const known = new Set([
     ...variables, ...variables.map(name => name.replace('CHATKEEP_', '')), ...Object.keys(outputs),
-    ...settingsOf(project.readme), ...Object.keys(definitions.handlerSettings.properties),
+    ...settingsOf(project.readme), ...Object.keys(definitions.handlerSettings.properties), ...Object.keys(project.localSettings),
   ])
   const fences = /```[^]*?```/g
   const inline = [...project.manual.replace(fences, '').matchAll(/`[^`]+`/g)].flatMap(([code]) => code.match(/\b[A-Z][A-Z0-9_]{2,}\b/g) ?? [])
