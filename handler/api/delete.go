@@ -12,11 +12,8 @@ func (s *Server) delete(w *response, r *http.Request, caller chat.Caller) error 
 	id := strings.ToLower(r.PathValue("conversationId"))
 	var i chat.Idempotency
 	var err error
-	if i.Key, err = idempotencyKey(r); err != nil {
+	if i.Key, err = keyOrCall(r); err != nil {
 		return err
-	}
-	if i.Key == "" {
-		i.Key = resentKey(r)
 	}
 	if i.Key != "" {
 		asked := newFingerprint("delete")

@@ -31,13 +31,15 @@ func idempotencyKey(r *http.Request) (string, error) {
 	return key, nil
 }
 
-// resentKey is the key of a request that has none of its caller's, nor a body. The Functions host sends such a request again when the
-// connection ends without an answer, under the same invocation id. The space keeps it apart from what callers may choose.
-func resentKey(r *http.Request) string {
-	if id := invocationID(r); id != "" && r.Body == http.NoBody {
-		return "call " + id
+// keyOrCall is the caller's idempotency key, or in place of it the Functions host's name of the call when the request has no body: the host
+// sends such a request again when the connection ends without an answer, under the same invocation id. The space keeps that apart from
+// what callers may choose. Empty: neither.
+func keyOrCall(r *http.Request) (string, error) {
+	key, err := idempotencyKey(r)
+	if id := invocationID(r); err == nil && key == "" && id != "" && r.Body == http.NoBody {
+		key = "call " + id
 	}
-	return ""
+	return key, err
 }
 
 // fingerprint digests a request: its function and what was decoded, part by part in a fixed order. How a body is written does not count.

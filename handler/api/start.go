@@ -54,9 +54,7 @@ func (req startRequest) opening(r *http.Request) (chat.Opening, error) {
 		o.Metadata[key] = *value
 	}
 	var err error
-	if o.Idempotency.Key, err = idempotencyKey(r); o.Idempotency.Key == "" {
-		o.Idempotency.Key = resentKey(r)
-	}
+	o.Idempotency.Key, err = keyOrCall(r)
 	if o.Idempotency.Key != "" {
 		asked := newFingerprint("start")
 		asked.add(o.Title)

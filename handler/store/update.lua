@@ -44,8 +44,5 @@ change(c, now)
 changed[#changed + 1] = 'version'
 changed[#changed + 1] = 'updatedAt'
 save(c, changed)
-if INDEX[c.status] ~= was then
-  redis.call('PEXPIREAT', INDEX[c.status], used(now).expiresAt) -- it may be new
-end
 note()
 return show(c)
