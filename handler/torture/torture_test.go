@@ -72,6 +72,7 @@ func (w *world) torture(duration time.Duration, faults []fault) {
 	counts := make(map[string]int)
 	down := make(map[string]time.Duration)
 	for time.Since(began) < duration && !w.books.broken() {
+		w.checkAllExits()
 		if len(faults) == 0 {
 			time.Sleep(50 * time.Millisecond)
 			continue
@@ -101,9 +102,7 @@ func (w *world) torture(duration time.Duration, faults []fault) {
 	if !w.books.broken() {
 		w.checkKeys()
 	}
-	for _, h := range w.hosts {
-		w.checkExits(h)
-	}
+	w.checkAllExits()
 
 	var table strings.Builder
 	for _, f := range faults {

@@ -284,6 +284,12 @@ func (w *world) checkExits(h *hosttest.Host) {
 	}
 }
 
+func (w *world) checkAllExits() {
+	for _, h := range w.hosts {
+		w.checkExits(h)
+	}
+}
+
 func (w *world) freeze(least, most time.Duration) {
 	w.mu.Lock()
 	h := w.hosts[w.random.IntN(len(w.hosts))]
