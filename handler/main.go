@@ -20,6 +20,7 @@ import (
 	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/panics"
 	"chatkeep/handler/store"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -34,7 +35,7 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var untilSignal sync.WaitGroup
-	spawn(&untilSignal, slog.New(slog.NewJSONHandler(os.Stdout, nil)), func() {
+	panics.Go(&untilSignal, slog.New(slog.NewJSONHandler(os.Stdout, nil)), func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
 	})
@@ -102,7 +103,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	verifier := auth.New(cfg.auth, log)
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	spawn(&background, log, func() { verifier.Run(ctx) })
+	panics.Go(&background, log, func() { verifier.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
 	cfg.chat.Context = 0 // echo looks at no earlier message
@@ -156,7 +157,7 @@ func (e *entra) credential() (azcore.TokenCredential, error) {
 func serve(ctx context.Context, server *http.Server, listener net.Listener, service *chat.Service, grace time.Duration, log *slog.Logger) error {
 	failed := make(chan error, 1)
 	var serving sync.WaitGroup
-	spawn(&serving, log, func() {
+	panics.Go(&serving, log, func() {
 		err := errors.New("the server panicked")
 		defer func() { failed <- err }()
 		err = server.Serve(listener)

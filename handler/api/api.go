@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/panics"
 )
 
 // Server is the whole API as one http.Handler. It is safe for concurrent use.
@@ -192,7 +192,7 @@ func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		case bug == http.ErrAbortHandler && w.begun: //nolint:errorlint // net/http compares it so
 			panic(bug)
 		default:
-			s.end(w, r, panicked(bug))
+			s.end(w, r, fmt.Errorf("%w\n%s", panics.Of(bug), panics.Stack()))
 		}
 	}()
 	if r.Method == http.MethodPost && s.functions[r.URL.Path] && isInvocation(w, r) {
@@ -226,11 +226,4 @@ func (s *Server) dispatch(w *response, r *http.Request, at *resource) error {
 		return err
 	}
 	return handle(w, r)
-}
-
-// panicked is the error of a bug: what it says and where, cut to what a log line can hold.
-func panicked(bug any) error {
-	stack := make([]byte, 4<<10)
-	stack = stack[:runtime.Stack(stack, false)]
-	return fmt.Errorf("panic: %s\n%s", cut(fmt.Sprint(bug), 500), stack)
 }

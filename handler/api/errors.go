@@ -92,9 +92,15 @@ var problems = []struct {
 
 // failures says how each code of a chat.Failure is answered. A code that is not here is answered as agent_failed.
 var failures = map[string]problem{
-	chat.ErrAgentFailed.Code:  {Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. If you sent a message, it is kept as failed; try again."},
-	chat.ErrAgentTimeout.Code: {Status: 504, Code: "agent_timeout", Detail: "The agent took too long. If you sent a message, it is kept as failed; try again."},
-	chat.ErrTurnLost.Code:     {Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."},
+	chat.ErrAgentFailed.Code:           {Status: 502, Code: "agent_failed", Detail: "The agent gave no answer. If you sent a message, it is kept as failed; try again."},
+	chat.ErrAgentTimeout.Code:          {Status: 504, Code: "agent_timeout", Detail: "The agent took too long. If you sent a message, it is kept as failed; try again."},
+	chat.ErrAgentBusy.Code:             {Status: 503, Code: "agent_busy", Detail: "The agent has too much to do at the moment. Try again when Retry-After says.", retryAfter: "5"},
+	chat.ErrAgentForbidden.Code:        {Status: 403, Code: "agent_forbidden", Detail: "The agent does not serve you. Ask its owner for access."},
+	chat.ErrAgentConversationLost.Code: {Status: 410, Code: "agent_conversation_lost", Detail: "The agent no longer knows this conversation. Start a new one."},
+	chat.ErrConsentRequired.Code:       {Status: 403, Code: "consent_required", Detail: "Nobody has consented to this API's calling the agent for you. Ask your administrator."},
+	chat.ErrContentFiltered.Code:       {Status: 422, Code: "content_filtered", Detail: "A content filter refused your message or its answer. Say it in other words."},
+	chat.ErrInsufficientClaims.Code:    {Status: 401, Code: "insufficient_claims", Detail: "The agent asks for more. Sign in again with the claims of WWW-Authenticate."},
+	chat.ErrTurnLost.Code:              {Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."},
 }
 
 // problemOf translates an error; what it does not know is internal.

@@ -24,15 +24,17 @@ func (p *places) owners() int {
 func TestRequestsOfOneOwnerInProgress(t *testing.T) {
 	s := open(t)
 	s.server.requests = newPlaces(3)
-	handled, finish := make(chan struct{}), make(chan struct{})
+	handled, held := make(chan struct{}, 2), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(held) })
+	defer finish() // when the test fails, too
 	s.serve("/hold", func(w *response) error {
 		handled <- struct{}{}
-		<-finish
+		<-held
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	})
 	s.serve("/large", func(w *response) error {
-		close(handled)
+		handled <- struct{}{}
 		_, _ = w.Write(make([]byte, 64<<20))
 		return nil
 	})
@@ -73,7 +75,7 @@ func TestRequestsOfOneOwnerInProgress(t *testing.T) {
 	require.NoError(t, downloading.Close())
 	require.Eventually(t, func() bool { return get("alice").status == 200 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, uploading.Close())
-	close(finish)
+	finish()
 	all.Wait()
 	require.Eventually(t, func() bool { return s.server.requests.owners() == 0 }, 10*time.Second, time.Millisecond, "an owner without requests is remembered")
 	require.NotContains(t, s.log.String(), "429")

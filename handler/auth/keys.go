@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"chatkeep/handler/panics"
 )
 
 const (
@@ -164,25 +166,26 @@ func (s *keyStore) fetch(search bool) {
 	number, begun := s.begun, time.Now()
 	done := make(chan struct{})
 	s.running = done
-	spawn(s.log, func() {
+	var fetching sync.WaitGroup // nobody waits for it, but on done
+	panics.Go(&fetching, s.log, func() {
 		defer close(done)
 		var keys map[string]key
-		err := errPanic
-		defer func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.running = nil
-			if s.failure = err; err != nil {
-				s.fail(time.Now())
-				return
-			}
-			s.take(keys, number)
-			if search {
-				copy(s.searched[:], s.searched[1:])
-				s.searched[maxSearches-1] = begun
-			}
-		}()
-		keys, err = s.read()
+		err := panics.Recover(s.log, func() (err error) {
+			keys, err = s.read()
+			return err
+		})
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.running = nil
+		if s.failure = err; err != nil {
+			s.fail(time.Now())
+			return
+		}
+		s.take(keys, number)
+		if search {
+			copy(s.searched[:], s.searched[1:])
+			s.searched[maxSearches-1] = begun
+		}
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"chatkeep/handler/panics"
 )
 
 // ask calls the agent, for at most Settings.AgentTimeout, and renews the lease meanwhile, if there is one.
@@ -14,11 +16,11 @@ func (s *Service) ask(ctx context.Context, renew func(context.Context) error, ca
 	ctx, stop := context.WithCancelCause(ctx)
 	var renewing sync.WaitGroup
 	if renew != nil {
-		spawn(&renewing, s.log, func() { s.keepLease(ctx, stop, renew) })
+		panics.Go(&renewing, s.log, func() { s.keepLease(ctx, stop, renew) })
 	}
 	defer func() { stop(nil); renewing.Wait() }()
 	var reply Reply
-	err := recovered(s.log, func() (err error) {
+	err := panics.Recover(s.log, func() (err error) {
 		reply, err = call(ctx)
 		return err
 	})
@@ -37,11 +39,11 @@ func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, r
 		case <-ticker.C:
 		}
 		asked := time.Now()
-		err := recovered(s.log, func() error { return renew(ctx) })
+		err := panics.Recover(s.log, func() error { return renew(ctx) })
 		switch {
 		case err == nil:
 			held = asked
-		case errors.Is(err, ErrTurnLost) || errors.Is(err, ErrNotFound) || isPanic(err):
+		case errors.Is(err, ErrTurnLost) || errors.Is(err, ErrNotFound) || panics.Is(err):
 			stop(err)
 			return
 		case time.Since(held) >= s.settings.TurnLease:

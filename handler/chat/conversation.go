@@ -78,6 +78,14 @@ type Message struct {
 	CardID    string         `json:"cardId,omitzero"`
 	Value     jsontext.Value `json:"value,omitzero"`     // a submitted card's data, a JSON object; nil when there is none
 	InReplyTo string         `json:"inReplyTo,omitzero"` // the id of the user message that this answers
+
+	SuggestedActions []SuggestedAction `json:"suggestedActions,omitzero"` // of an agent's message: what the user may choose to say next
+}
+
+// SuggestedAction is something that the user may choose to say: the title is shown, the value is sent as text.
+type SuggestedAction struct {
+	Title string `json:"title"`
+	Value string `json:"value"`
 }
 
 // encode returns the JSON form of a message, without spaces between tokens. It fails when the message is not well-formed JSON in UTF-8.

@@ -70,6 +70,22 @@ var (
 	ErrNotAsked = &Failure{Code: "not_asked"}
 )
 
+// The failures that agents know.
+var (
+	// ErrAgentBusy means that the agent turns calls away for now; its RetryAfter says for how long.
+	ErrAgentBusy = &Failure{Code: "agent_busy"}
+	// ErrContentFiltered means that a content filter refused the message or its answer.
+	ErrContentFiltered = &Failure{Code: "content_filtered"}
+	// ErrAgentForbidden means that the agent does not serve this user.
+	ErrAgentForbidden = &Failure{Code: "agent_forbidden"}
+	// ErrConsentRequired means that nobody has consented to our calling the agent for this user.
+	ErrConsentRequired = &Failure{Code: "consent_required"}
+	// ErrAgentConversationLost means that the agent no longer knows the conversation.
+	ErrAgentConversationLost = &Failure{Code: "agent_conversation_lost"}
+	// ErrInsufficientClaims means that the user must sign in again as its Challenge says.
+	ErrInsufficientClaims = &Failure{Code: "insufficient_claims"}
+)
+
 // BusyError means that another turn of the conversation lives, at most for Left more.
 type BusyError struct{ Left time.Duration }
 

@@ -12,6 +12,7 @@ import (
 const (
 	maxReplyBytes = 1 << 20 // of a message's text or card
 	maxStateBytes = 4096    // of an agent's reference, and of its id of the conversation
+	maxActions    = 20      // of a message
 )
 
 // encode returns the JSON forms of the reply's messages, whose first will be at seq. A reply that is not well-formed is ErrAgentFailed.
@@ -26,7 +27,7 @@ func (r Reply) encode(seq int64, inReplyTo string) ([][]byte, error) {
 		}
 		text, err := Message{
 			ID: NewMessageID(seq + int64(i)), Role: Assistant, InReplyTo: inReplyTo,
-			Kind: m.Kind, Text: m.Text, CardJSON: m.CardJSON, CardID: m.CardID,
+			Kind: m.Kind, Text: m.Text, CardJSON: m.CardJSON, CardID: m.CardID, SuggestedActions: m.SuggestedActions,
 		}.encode()
 		if err != nil {
 			return nil, illFormed(fmt.Sprintf("message %d", i+1), errors.New("it has no JSON form"))
@@ -45,14 +46,29 @@ func (m Message) checkReply() error {
 		return errors.New("not text alone")
 	case m.Kind == AdaptiveCard && (m.Text != "" || m.CardJSON == nil):
 		return errors.New("not a card alone")
-	case len(m.Text)+len(m.CardJSON)+len(m.CardID) > maxReplyBytes:
+	case len(m.SuggestedActions) > maxActions:
+		return fmt.Errorf("more than %d suggested actions", maxActions)
+	case len(m.Text)+len(m.CardJSON)+len(m.CardID)+m.actionBytes() > maxReplyBytes:
 		return fmt.Errorf("longer than %d bytes", maxReplyBytes)
 	case !storable(m.Text) || !storable(m.CardID):
 		return errors.New("not UTF-8 without NUL")
 	case m.CardJSON != nil && !isObject(m.CardJSON):
 		return errors.New("the card is not a JSON object")
 	}
+	for _, action := range m.SuggestedActions {
+		if action.Title == "" || !storable(action.Title) || !storable(action.Value) {
+			return errors.New("a suggested action without a title, or not UTF-8 without NUL")
+		}
+	}
 	return nil
+}
+
+func (m Message) actionBytes() int {
+	n := 0
+	for _, action := range m.SuggestedActions {
+		n += len(action.Title) + len(action.Value)
+	}
+	return n
 }
 
 func illFormed(what string, why error) error {

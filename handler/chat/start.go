@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+
+	"chatkeep/handler/panics"
 )
 
 // opening is a start in progress. Once claimed, it runs by itself.
@@ -45,12 +47,12 @@ func (s *Service) claim(ctx context.Context, owner Owner, c Claim) (made *Conver
 	defer cancel()
 	noTurn := func() <-chan struct{} { return nil }
 	err = whileBusy(waitCtx, noTurn, func(ctx context.Context) error {
-		return recovered(s.log, func() (err error) {
+		return panics.Recover(s.log, func() (err error) {
 			made, err = s.store.Claim(ctx, owner, c)
 			return err
 		})
 	})
-	if errors.Is(err, ErrUnavailable) || isPanic(err) { // the start may be claimed
+	if errors.Is(err, ErrUnavailable) || panics.Is(err) { // the start may be claimed
 		s.retrier.retryUncertain(ctx, func(ctx context.Context) error { return s.releaseClaim(ctx, owner, c) })
 	}
 	return made, err
@@ -81,7 +83,7 @@ func (s *Service) runStart(ctx context.Context, o *opening) bool {
 	o.done = make(chan struct{})
 	return s.turns.spawn(ctx, func(ctx context.Context) {
 		defer close(o.done)
-		o.err = recovered(s.log, func() (err error) {
+		o.err = panics.Recover(s.log, func() (err error) {
 			o.started, err = s.makeConversation(ctx, o)
 			return err
 		})

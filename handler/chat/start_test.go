@@ -110,7 +110,7 @@ func TestThePanicOfAStoreFailsItsStartAlone(t *testing.T) {
 					return nil
 				}}, agent.Echo{})
 				_, err := s.Start(t.Context(), alice, keyedOpening())
-				require.ErrorContains(t, err, "panic: bug")
+				require.ErrorContains(t, err, "panic: string")
 				synctest.Wait()
 				began := time.Now()
 				_, err = s.Start(t.Context(), alice, keyedOpening())

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"chatkeep/handler/panics"
 )
 
 // The pauses between two looks at a turn of another process.
@@ -125,12 +127,12 @@ func (s *Service) begin(ctx context.Context, t *turn) error {
 
 // tryBegin is not cancelled when ctx ends, because its outcome would be unknown.
 func (s *Service) tryBegin(ctx context.Context, t *turn) error {
-	err := recovered(s.log, func() (err error) {
+	err := panics.Recover(s.log, func() (err error) {
 		t.begun, err = s.store.Begin(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, t.request)
 		return err
 	})
 	switch {
-	case errors.Is(err, ErrUnavailable) || isPanic(err): // the turn may have begun, and nobody would end it
+	case errors.Is(err, ErrUnavailable) || panics.Is(err): // the turn may have begun, and nobody would end it
 		s.retrier.retryUncertain(ctx, func(ctx context.Context) error { return s.finishUnasked(ctx, t) })
 	case t.isOurID && errors.Is(err, ErrMessageIDTaken): // by a late second execution of this call
 		return ErrTurnLost
@@ -185,13 +187,13 @@ func (s *Service) run(ctx context.Context, t *turn) bool {
 	s.mu.Unlock()
 	isRunning := s.turns.spawn(ctx, func(ctx context.Context) {
 		defer s.end(t)
-		bug := recovered(s.log, func() error {
+		bug := panics.Recover(s.log, func() error {
 			t.sent, t.err = s.answer(ctx, t)
 			return nil
 		})
 		if bug != nil {
 			t.err = bug
-			_ = recovered(s.log, func() error { return s.fail(ctx, t, bug) })
+			_ = panics.Recover(s.log, func() error { return s.fail(ctx, t, bug) })
 		}
 	})
 	if !isRunning {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"chatkeep/handler/panics"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -65,7 +67,7 @@ func (b *breaker) note(err error) {
 	b.failures++
 	if b.failures >= breakerFailures && !b.probing && !b.stopped {
 		b.probing = true
-		spawn(&b.all, b.log, b.watch)
+		panics.Go(&b.all, b.log, b.watch)
 	}
 }
 

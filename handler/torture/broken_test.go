@@ -49,7 +49,7 @@ var broken = map[string]struct {
 	"a panic that is let through": {
 		nil,
 		30 * time.Second,
-		[]edit{{"chat/goroutine.go", "if bug := recover(); bug != nil {", "if bug := any(nil); bug != nil {"}},
+		[]edit{{"panics/panics.go", "if bug := recover(); bug != nil {", "if bug := any(nil); bug != nil {"}},
 	},
 	"an error that is not documented": {
 		[]string{"link cut"},

@@ -2,44 +2,11 @@ package chat
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
+
+	"chatkeep/handler/panics"
 )
-
-// maxStack bounds what a panic writes to the log, in bytes.
-const maxStack = 4096
-
-// panicError is the error of a call that panicked.
-type panicError struct{ bug any }
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %.200s", fmt.Sprint(e.bug)) }
-
-func isPanic(err error) bool {
-	_, ok := errors.AsType[*panicError](err)
-	return ok
-}
-
-// recovered calls do, and returns its panic as a *panicError. It logs the panic's type and stack, but not its value, which may quote a user.
-func recovered(log *slog.Logger, do func() error) (err error) {
-	defer func() {
-		if bug := recover(); bug != nil {
-			stack := debug.Stack()
-			log.Error("panic", "type", fmt.Sprintf("%T", bug), "stack", string(stack[:min(len(stack), maxStack)]))
-			err = &panicError{bug}
-		}
-	}()
-	return do()
-}
-
-// spawn calls do in a goroutine. Every goroutine of this package starts here, so that a panic ends do alone.
-func spawn(all *sync.WaitGroup, log *slog.Logger, do func()) {
-	all.Go(func() {
-		_ = recovered(log, func() error { do(); return nil })
-	})
-}
 
 // group runs functions that outlive the request that began them. It is safe for concurrent use.
 type group struct {
@@ -63,7 +30,7 @@ func (g *group) spawn(ctx context.Context, do func(context.Context)) bool {
 	}
 	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	g.ends[&end] = struct{}{}
-	spawn(&g.all, g.log, func() {
+	panics.Go(&g.all, g.log, func() {
 		defer g.forget(&end)
 		do(ctx)
 	})
@@ -84,7 +51,7 @@ func (g *group) close(ctx context.Context) {
 	g.mu.Unlock()
 	ended := make(chan struct{})
 	var waiter sync.WaitGroup
-	spawn(&waiter, g.log, func() { g.all.Wait(); close(ended) })
+	panics.Go(&waiter, g.log, func() { g.all.Wait(); close(ended) })
 	if await(ctx, ended) != nil {
 		g.end()
 	}
