@@ -18,12 +18,17 @@ func (s *Server) export(w *response, r *http.Request, caller chat.Caller) error 
 	}
 	var conversations, messages, damaged int64
 	var b []byte
+	tell := func() {
+		if _, err := w.Write(b); err != nil {
+			panic(http.ErrAbortHandler) // nobody is there to read it
+		}
+		b = b[:0]
+	}
 	for part, err := range s.chat.Export(r.Context(), caller.Owner) {
 		if err != nil {
 			w.Header().Del("Content-Disposition")
 			return err
 		}
-		b = b[:0]
 		switch {
 		case part.Damaged:
 			damaged++
@@ -36,17 +41,18 @@ func (s *Server) export(w *response, r *http.Request, caller chat.Caller) error 
 			b[end] = ',' // in place of the brace
 		}
 		for _, m := range part.Messages {
+			if len(b) > maxPiece {
+				tell()
+			}
 			messages++
 			b = append(b, `{"type":"message"`...)
 			end := len(b)
 			b = append(appendMessage(b, m), '\n')
 			b[end] = ','
 		}
-		if _, err := w.Write(b); err != nil {
-			panic(http.ErrAbortHandler) // nobody is there to read it
-		}
+		tell()
 	}
-	b = strconv.AppendInt(append(b[:0], `{"type":"end","conversations":`...), conversations, 10)
+	b = strconv.AppendInt(append(b, `{"type":"end","conversations":`...), conversations, 10)
 	b = strconv.AppendInt(append(b, `,"messages":`...), messages, 10)
 	b = strconv.AppendInt(append(b, `,"damaged":`...), damaged, 10)
 	_, _ = w.Write(append(b, "}\n"...))
