@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"time"
 )
@@ -21,6 +22,13 @@ func NewMessageID(seq int64) string {
 	u := newUUID()
 	u[13], u[14], u[15] = byte(seq>>16), byte(seq>>8), byte(seq)
 	return format(u)
+}
+
+// WithSeq returns an id of NewMessageID for another seq: all replies of a turn have ids of one making, so that the first is known before there
+// is any.
+func WithSeq(id string, seq int64) string {
+	const digits = 6 // 24 bits
+	return fmt.Sprintf("%s%06x", id[:len(id)-digits], seq&(1<<(4*digits)-1))
 }
 
 func newUUID() (u [16]byte) {

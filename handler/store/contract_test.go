@@ -176,12 +176,18 @@ func (w *world) wait(id string, b chat.Begin) time.Duration {
 	return busy.Left
 }
 
+// renew moves the end of a turn's lease.
+func (w *world) renew(owner chat.Owner, id, token string, lease time.Duration) error {
+	_, err := w.Append(w.t.Context(), owner, id, chat.Append{Token: token, Lease: lease})
+	return err
+}
+
 // finish ends a turn and returns the stamp.
 func (w *world) finish(id string, f chat.Finish) time.Time {
 	w.t.Helper()
-	at, err := w.Finish(w.t.Context(), w.owner, id, f)
+	done, err := w.Finish(w.t.Context(), w.owner, id, f)
 	require.NoError(w.t, err)
-	return at
+	return done.At
 }
 
 // turn is a question and one answer.
@@ -265,7 +271,7 @@ func begin(token, text string) chat.Begin {
 	id := newID()
 	return chat.Begin{
 		MessageID: id, JSON: encode(chat.Message{ID: id, Role: chat.User, Kind: chat.Text, Text: text}),
-		Records: []chat.IdempotencyRecord{recordNamed(newID())}, Token: token, Context: 50, ContextBytes: 1 << 20, Lease: lease,
+		ReplyID: newID(), Records: []chat.IdempotencyRecord{recordNamed(newID())}, Token: token, Context: 50, ContextBytes: 1 << 20, Lease: lease,
 	}
 }
 

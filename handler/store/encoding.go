@@ -186,7 +186,7 @@ func decodeSummary(owner chat.Owner, id, text string) (c chat.Conversation, meta
 
 // decodeTurn reads the reply of begin.lua.
 func decodeTurn(reply []string) (chat.Turn, error) {
-	if len(reply) < 6 {
+	if len(reply) < 9 {
 		return chat.Turn{}, fmt.Errorf("turn: %w", chat.ErrDamaged)
 	}
 	seq, err := strconv.ParseInt(reply[1], 10, 64)
@@ -194,14 +194,19 @@ func decodeTurn(reply []string) (chat.Turn, error) {
 		return chat.Turn{}, err
 	}
 	turn := chat.Turn{AgentRef: reply[2], ExternalID: reply[3]}
-	if turn.Message, err = decodeMessage(reply[5], seq, 0); err != nil {
+	if turn.Message, err = decodeMessage(reply[8], seq, 0); err != nil {
 		return chat.Turn{}, err
 	}
-	around := reply[6:]
+	around := reply[9:]
 	if reply[0] == "replayed" {
 		turn.Replayed, turn.Failure = true, reply[4]
 		turn.Replies, err = decodeMessages(around, seq+1, 0)
 		return turn, err
+	}
+	for i, into := range []*int64{&turn.Accepted, &turn.Before.Seq, &turn.Before.N} {
+		if *into, err = strconv.ParseInt(reply[5+i], 10, 64); err != nil {
+			return chat.Turn{}, err
+		}
 	}
 	turn.Message.State = chat.Pending
 	turn.History, err = decodeMessages(around, seq-int64(len(around)), 0)

@@ -19,8 +19,9 @@ import (
 type Memory struct {
 	limits chat.Limits
 
-	mu     sync.Mutex
-	owners map[chat.Owner]*account
+	mu      sync.Mutex
+	owners  map[chat.Owner]*account
+	watches map[*watch]bool
 }
 
 // account is all that belongs to one owner.
@@ -29,6 +30,9 @@ type account struct {
 	records       map[string]record // by their names
 	windowStart   time.Time         // of the minute in which turns are counted
 	turns         int64
+
+	logWindow time.Time // when the time began in which logged counts
+	logged    int       // bytes of entries of logs
 }
 
 // entry is a conversation with its messages and its turn.
@@ -41,6 +45,11 @@ type entry struct {
 	turnToken      string    // of the last turn that began
 	turnLeaseUntil time.Time // when the live turn dies; zero once it has ended
 	questionSeq    int64     // of that turn's message
+	cancelToken    string    // the turn whose end the owner has asked for
+	cancelCall     string    // and by which call
+
+	log      []chat.Entry // without messages, which it refers to
+	logUntil time.Time    // when it is gone
 }
 
 // record is an idempotency record of a turn or of a start.
@@ -62,7 +71,7 @@ type record struct {
 
 // NewMemory returns an empty store.
 func NewMemory(limits chat.Limits) *Memory {
-	return &Memory{limits: limits, owners: make(map[chat.Owner]*account)}
+	return &Memory{limits: limits, owners: make(map[chat.Owner]*account), watches: make(map[*watch]bool)}
 }
 
 // Claim implements chat.Store.
@@ -163,7 +172,7 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	case isRepeated:
 		return chat.Turn{}, chat.ErrTurnLost
 	case past != nil && past.questionSeq == e.pending():
-		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now)}
+		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now), Seq: past.questionSeq}
 	case past != nil && past.failure == chat.ErrNotAsked.Code && past.questionSeq == e.MessageCount && e.Status == chat.Active:
 		e.messages[past.questionSeq-1].State = chat.Complete
 		m.take(a, e, now, b, past.questionSeq)
@@ -201,11 +210,19 @@ func (m *Memory) take(a *account, e *entry, now time.Time, b chat.Begin, seq int
 	for _, r := range b.Records {
 		m.remember(a, now, r, record{turnToken: b.Token, questionSeq: seq})
 	}
+	e.logBegin(now, b)
+	for w := range m.watches {
+		if w.owner == e.Owner && w.id == e.ID {
+			w.begun()
+		}
+	}
 }
 
 // begun is the live turn.
 func (e *entry) begun(b chat.Begin) chat.Turn {
+	accepted, before := e.accepted()
 	return chat.Turn{
+		Accepted: accepted, Before: before,
 		Message:  e.page(e.questionSeq-1, e.questionSeq)[0],
 		History:  newest(e.page(e.questionSeq-1-int64(b.Context), e.questionSeq-1), b.ContextBytes, 0),
 		AgentRef: e.agentRef, ExternalID: e.ExternalID,
@@ -220,43 +237,52 @@ func (e *entry) replayed(r record) chat.Turn {
 	}
 }
 
-// Renew implements chat.Store.
-func (m *Memory) Renew(_ context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := clock()
-	e, err := m.open(m.account(owner), id, now)
-	if err != nil {
-		return err
-	}
-	if !e.isHeld(token, now) {
-		return chat.ErrTurnLost
-	}
-	e.turnLeaseUntil = now.Add(lease)
-	m.access(e, now)
-	return nil
-}
-
-// Finish implements chat.Store.
-func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
+// Append implements chat.Store.
+func (m *Memory) Append(_ context.Context, owner chat.Owner, id string, req chat.Append) (chat.Appended, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := clock()
 	a := m.account(owner)
 	e, err := m.open(a, id, now)
 	if err != nil {
-		return time.Time{}, err
+		return chat.Appended{}, err
+	}
+	if !e.isHeld(req.Token, now) {
+		return chat.Appended{}, chat.ErrTurnLost
+	}
+	e.turnLeaseUntil = now.Add(req.Lease)
+	m.access(e, now)
+	dropped := e.logEntries(a, now, req.Entries)
+	e.logUntil = e.turnLeaseUntil.Add(chat.LogTime)
+	return chat.Appended{Cancelled: e.cancelToken == req.Token, Dropped: dropped}, nil
+}
+
+// Finish implements chat.Store.
+func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := clock()
+	a := m.account(owner)
+	e, err := m.open(a, id, now)
+	if err != nil {
+		return chat.Finished{}, err
 	}
 	if !e.isHeld(f.Token, now) {
 		if at, isEnded := a.ended(e, f); isEnded {
-			return at, nil
+			return chat.Finished{At: at}, nil
 		}
-		return time.Time{}, chat.ErrTurnLost
+		return chat.Finished{}, chat.ErrTurnLost
+	}
+	if f.State == chat.Complete && e.cancelToken == f.Token {
+		return chat.Finished{}, chat.ErrCancelled
 	}
 	e.end(f.State)
 	at := e.change(now)
 	for _, reply := range f.Replies {
 		e.push(at, messageID(reply), reply)
+		if f.State != chat.Complete {
+			e.messages[len(e.messages)-1].State = chat.Partial
+		}
 	}
 	e.ExternalID, e.agentRef = cmp.Or(f.ExternalID, e.ExternalID), cmp.Or(f.AgentRef, e.agentRef)
 	for _, r := range f.Records {
@@ -265,7 +291,9 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 			a.records[r.Name] = known
 		}
 	}
-	return at, nil
+	dropped := e.logEntries(a, now, f.Entries)
+	e.logEnd(now, f)
+	return chat.Finished{At: at, Dropped: dropped}, nil
 }
 
 // ended returns the stamp of f's own first execution, if there was one. Without a record, the messages show it.

@@ -30,7 +30,7 @@ var mutants = map[string]mutant{
 	"a finish that does not know itself":    {"  local at = ended()\n", "  local at = nil\n", "every call of a turn may be repeated"},
 	"a finish that takes the next for its":  {" or seq == c.questionSeq and c.turnLeaseUntil > 0 then return nil end", " then return nil end", "a finish of another turn is no repetition"},
 	"no end of a dead turn":                 {"if c.turnLeaseUntil == 0 or c.turnLeaseUntil > now then return false end", "do return false end", "a lease that runs out ends the turn"},
-	"a failure that is forgotten":           {"if state == 'failed' then fail(c) end", "", "a finish without replies may be repeated"},
+	"a failure that is forgotten":           {"\nmark(c, state)\n", "\n", "a finish without replies may be repeated"},
 	"messages without an expiry":            {"if c.messageCount > 0 then redis.call('PEXPIREAT', messages, at) end", "", "what a caller got is a copy"},
 	"an expiry that is not put off":         {"  c.expiresAt = now + ttl\n", "", "a started conversation can be got, as it was given"},
 	"the lag comes off the promise":         {"local at = c.expiresAt + lag", "local at = c.expiresAt", "renewing puts off the end"},
@@ -52,14 +52,14 @@ var mutants = map[string]mutant{
 	"bytes without a limit of a start":      {"if u.bytes + c.bytes + size > tonumber(mostBytes) then return {'quota'} end", "", "an owner has so many bytes"},
 	"bytes without a limit of an update":    {"if more > 0 and used(now).bytes + more > tonumber(mostBytes) then return {'quota'} end", "", "an owner has so many bytes"},
 	"a page of any length":                  {"if c.bytes <= bytes then return first, redis", "if true then return first, redis", "a page has so many bytes, and at least one message"},
-	"a renewal that is no access":           {"if access(c, now, ttl, lag) then\n  save(c, {'accessedAt', 'expiresAt'})\n  expire(c, used(now), lag)\nend\nreturn {'ok'}", "return {'ok'}", "renewing puts off the end"},
-	"a lease that is not moved":             {"redis.call('HSET', conversation, 'turnLeaseUntil', now + lease)", "", "a renewed lease lives on"},
+	"a renewal that is no access":           {"if access(c, now, ttl, lag) then\n  save(c, {'accessedAt', 'expiresAt'})\n  expire(c, used(now), lag)\nend\nreturn {'ok', c.cancel", "return {'ok', c.cancel", "renewing puts off the end"},
+	"a lease that is not moved":             {"redis.call('HSET', conversation, 'turnLeaseUntil', c.turnLeaseUntil)", "", "a renewed lease lives on"},
 	"a known version sent again":            {"if tonumber(version) == c.version then return reply end", "", "a version that is known is not sent again"},
 	"a change of nothing":                   {"if #changed == 0 then\n", "if false then\n", "an update changes what it says"},
 	"a turn that is not taken up again":     {"if past and past.failure == 'not_asked'", "if false", "a turn whose agent was not asked is taken up again by its request"},
 	"a turn taken up behind another":        {" and past.questionSeq == c.messageCount and c.status", " and c.status", "a turn whose agent was not asked is taken up again by its request"},
-	"a turn taken up when closed":           {" and c.status == 'active' then\n  local stored = unfail", " then\n  local stored = unfail", "a repeated request finds its turn in a conversation that is closed"},
-	"a message that stays failed":           {"local stored = unfail(c, past.questionSeq)", "local stored = message(past.questionSeq)", "a turn that is taken up again ends like any other"},
+	"a turn taken up when closed":           {" and c.status == 'active' then\n  return begun", " then\n  return begun", "a repeated request finds its turn in a conversation that is closed"},
+	"a message that stays failed":           {"\nmark(c, state)\n", "\nif state ~= 'complete' then mark(c, state) end\n", "a turn that is taken up again ends like any other"},
 	"a record that outlives its time":       {"if #gone > 0 then drop(gone) end", "", "every name that a repeated request brings is bound to it"},
 	"a late finish that is lost":            {"return answer and idOf(answer) == idOf(replies[1]) and createdAt(answer) or nil", "return nil", "every call of a turn may be repeated"},
 	"a finish of another taken for its own": {"return answer and idOf(answer) == idOf(replies[1]) and createdAt(answer) or nil", "return text(c.updatedAt)", "every call of a turn may be repeated"},
@@ -68,7 +68,7 @@ var mutants = map[string]mutant{
 	"a list of what has expired":            {"if refused(function() moreExpired = purge(now) end) then moreExpired = true end", "", "start, begin and get put off the end, list and update do not"},
 	"a summary that stands still":           {"summarize(c) + redis", "redis", "a started conversation can be got, as it was given"},
 	"a context without a limit":             {"math.max(1, c.questionSeq - context)", "1", "the context is the last messages before the question"},
-	"a retry that does not wait":            {"if past and live and past.turnToken == c.turnToken then return {'busy', text(c.turnLeaseUntil - now)} end", "", "a repeated request finds its turn as it ended"},
+	"a retry that does not wait":            {"if past and live and past.turnToken == c.turnToken then return {'busy', text(c.turnLeaseUntil - now), past.questionSeq} end", "", "a repeated request finds its turn as it ended"},
 	"a replay without replies":              {"record.replyCount, record.endedAt = #replies, c.updatedAt", "record.endedAt = c.updatedAt", "a turn that is taken up again ends like any other"},
 	"a replay without its failure":          {"if failure ~= '' then record.failure = failure end", "", "a repeated request finds its turn as it failed"},
 	"an agent's reference that is wiped":    {"if value ~= '' and value ~= c[name] then", "if value ~= c[name] then", "what an agent does not say anew is kept"},
@@ -86,10 +86,10 @@ var mutants = map[string]mutant{
 	"a record that is not found":            {"known[1] and '1' or ''}\n", "''}\n", "an update with a record is made once"},
 	"an erasure that forgets no record":     {"{expiries, summaries, active, completed, archived, records, recordExpiries, usage}) do redis.call('UNLINK', key)", "{usage}) do redis.call('UNLINK', key)", "a running turn cannot bring an erased conversation back"},
 	"an erasure of the first step":          {"if #found == 0 then\n  for", "found = {}\nif #found == 0 then\n  for", "everything of an owner is erased, and nothing of another"},
-	"an erasure that counts messages":       {"if (i - own) % 2 == 1 then ended", "if true then ended", "everything of an owner is erased, and nothing of another"},
+	"an erasure that counts messages":       {"if (i - own) % 3 == 1 then ended", "if true then ended", "everything of an owner is erased, and nothing of another"},
 	"a deletion that a late start undoes":   {"if redis.call('HEXISTS', records, tombstone) == 1 then return {'missing'} end", "", "a start with a key that was deleted is not made again"},
 	"a deletion that leaves its place":      {"forget({id})\nremember(tombstone", "remember(tombstone", "a deleted conversation leaves its room to others"},
-	"a deletion that leaves its attributes": {"redis.call('UNLINK', conversation, messages)", "redis.call('UNLINK', messages)", "a deleted conversation is gone, and no other"},
+	"a deletion that leaves its attributes": {"redis.call('UNLINK', conversation, messages, events)", "redis.call('UNLINK', messages, events)", "a deleted conversation is gone, and no other"},
 	"a deletion that does not know itself":  {"if outcome[1] == 'missing' and past and past.turnToken == token then return {'ok', ''} end", "", "a deletion knows its own first execution"},
 	"a deletion that is not replayed":       {"  if known[1] then return {'ok', known[1].turnToken == token and '' or '1'} end\n", "", "a deletion with a record is done once"},
 	"a deletion without a record":           {"if name ~= '' then remember(name, {fingerprint = fingerprint, turnToken = token}, now, ttl, tonumber(most)) end", "", "a deletion with a record is done once"},
@@ -108,8 +108,9 @@ func TestMain(m *testing.M) {
 
 var sources = map[*script]string{
 	claimScript: preludeLua + claimLua, startScript: preludeLua + startLua, beginScript: preludeLua + beginLua,
-	renewScript: preludeLua + renewLua, finishScript: preludeLua + finishLua, updateScript: preludeLua + updateLua,
+	appendScript: preludeLua + appendLua, finishScript: preludeLua + finishLua, updateScript: preludeLua + updateLua,
 	getScript: preludeLua + getLua, listScript: preludeLua + listLua, deleteScript: preludeLua + deleteLua, recallScript: preludeLua + recallLua, eraseScript: preludeLua + eraseLua,
+	cancelScript: preludeLua + cancelLua, eventsScript: preludeLua + eventsLua,
 }
 
 // apply breaks the scripts that have the old text.
@@ -124,7 +125,7 @@ func TestTheContractCatchesEveryBrokenScript(t *testing.T) {
 	for name, m := range mutants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all := preludeLua + claimLua + startLua + beginLua + renewLua + finishLua + updateLua + getLua + listLua + deleteLua + recallLua + eraseLua
+			all := preludeLua + claimLua + startLua + beginLua + appendLua + cancelLua + eventsLua + finishLua + updateLua + getLua + listLua + deleteLua + recallLua + eraseLua
 			require.Equal(t, 1, strings.Count(all, m.old), m.old)
 			rule := "^TestContract$/^redis$/^" + regexp.QuoteMeta(strings.ReplaceAll(m.rule, " ", "_")) + "$"
 			run := exec.CommandContext(t.Context(), os.Args[0], "-test.run", rule)

@@ -9,19 +9,28 @@
 -- as it is. The turn: turnToken is the token of the last one that began, turnLeaseUntil when it dies (0 once it has ended), questionSeq
 -- the seq of its message. message:<id> is the seq of the user's message with that id.
 --
--- A message is a JSON object: createdAt in ms, then the message as it was given. One that failed has its state in front. A question
--- whose turn lives is pending, and everything else complete, without a word in the list. large:<seq> is the length of a long one.
+-- A message is a JSON object: createdAt in ms, then the message as it was given. One that failed, was cancelled, or is partial has its state
+-- in front. A question whose turn lives is pending, and everything else complete, without a word in the list. large:<seq> is the length of a
+-- long one.
+--
+-- The log is a STREAM of what the last two turns have told. The id of an entry is the seq of the question, and n of the event. Its first field
+-- is its kind: accepted (the id of the first reply), status and delta (the text; a delta has the id of its reply too), or end (the state of the
+-- question, n of the first event that the entry stands for, how many replies, and the failure), which has n of the last event.
+-- cancelToken is the token of the turn whose end the owner has asked for, cancelCall that of the call that did.
 --
 -- What an owner has is counted in bytes: of a conversation, in its attribute bytes, the elements of its messages and the values of CONTENT;
 -- of an idempotency record, the record. The sum is in the owner's usage.
 
-local expiries, summaries, active, completed, archived, records, recordExpiries, usage, conversation, messages = unpack(KEYS)
+local expiries, summaries, active, completed, archived, records, recordExpiries, usage, conversation, messages, events = unpack(KEYS)
 local INDEX = {active = active, completed = completed, archived = archived}
 
 local FORMAT = 1 -- of a conversation; one with a higher number is left to newer versions
 local PURGE = 500 -- entries at most in one call
 local WINDOW = 60000 -- ms, in which turns are counted
 local LARGE = 16384 -- bytes of a message that is never read unseen
+local LOG_TIME = 900000 -- ms for which the log outlives its last turn, and in which the owner's entries are counted
+local LOG_BYTES = 16777216 -- of the entries that an owner logs in that time, each with
+local ENTRY = 64 -- bytes more than its text
 
 -- CONTENT are the attributes whose length callers and agents choose.
 local CONTENT = {'objectId', 'externalId', 'agentRef', 'title', 'metadata'}
@@ -31,8 +40,6 @@ local SUMMARY = {
   title = 'string', status = 'string', externalId = 'string', messageCount = 'number', version = 'number',
   createdAt = 'number', updatedAt = 'number', accessedAt = 'number', expiresAt = 'number', metadataBytes = 'number', bytes = 'number',
 }
-
-local FAILED = '{"state":"failed",'
 
 local function text(number)
   return string.format('%.0f', number)
@@ -128,15 +135,16 @@ end
 
 -- used returns what the owner has used: bytes, turns in the current window and when that began, and when the owner's keys expire.
 local function used(now)
-  local values = redis.call('HMGET', usage, 'bytes', 'windowStart', 'turns', 'expiresAt')
+  local values = redis.call('HMGET', usage, 'bytes', 'windowStart', 'turns', 'expiresAt', 'logStart', 'logged')
   local u = {
     bytes = tonumber(values[1]) or 0, windowStart = tonumber(values[2]) or 0, turns = tonumber(values[3]) or 0,
-    expiresAt = tonumber(values[4]),
+    expiresAt = tonumber(values[4]), logStart = tonumber(values[5]) or 0, logged = tonumber(values[6]) or 0,
   }
   if not u.expiresAt then -- lost, or the owner is new
     u.expiresAt, u.isLost = now + math.max(0, redis.call('PTTL', expiries)), true
   end
   if now - u.windowStart >= WINDOW or now < u.windowStart then u.windowStart, u.turns = now, 0 end
+  if now - u.logStart >= LOG_TIME or now < u.logStart then u.logStart, u.logged = now, 0 end
   return u
 end
 
@@ -214,6 +222,12 @@ local function save(c, names)
   end
 end
 
+-- header is what a stored message with a state begins with.
+local function header(state)
+  if state == 'complete' then return '{' end
+  return '{"state":"' .. state .. '",'
+end
+
 -- change counts a change, and returns the time to stamp it with.
 local function change(c, now)
   c.version = c.version + 1
@@ -221,11 +235,11 @@ local function change(c, now)
   return c.updatedAt
 end
 
--- push appends messages, and returns the last as it is stored.
-local function push(c, at, given)
+-- push appends messages with a state, and returns the last as it is stored.
+local function push(c, at, given, state)
   local stored
   for _, message in ipairs(given) do
-    stored = '{"createdAt":' .. text(at) .. ',' .. string.sub(message, 2)
+    stored = header(state) .. '"createdAt":' .. text(at) .. ',' .. string.sub(message, 2)
     redis.call('RPUSH', messages, stored)
     c.messageCount = c.messageCount + 1
     c.bytes = c.bytes + #stored
@@ -277,32 +291,23 @@ local function page(c, first, last, bytes, least)
 end
 
 -- Of a stored message: its header comes before the words of the user or the agent.
-local function isFailed(stored) return string.sub(stored, 1, #FAILED) == FAILED end
+local function stateOf(stored) return string.match(stored, '^{"state":"(%a+)",') or 'complete' end
 local function idOf(stored) return string.match(stored, '"id":"([^"]*)"') end
 local function createdAt(stored) return string.match(stored, '"createdAt":(%d+)') end
 
--- fail marks the question as failed.
-local function fail(c)
+-- mark gives the question a state.
+local function mark(c, state)
   local stored = c.questionSeq > 0 and message(c.questionSeq)
-  if not stored or isFailed(stored) then return end
-  redis.call('LSET', messages, c.questionSeq - 1, FAILED .. string.sub(stored, 2))
-  c.bytes = c.bytes + #FAILED - 1
-end
-
--- unfail marks a question as not failed, and returns it.
-local function unfail(c, seq)
-  local stored = message(seq)
-  if not isFailed(stored) then return stored end
-  stored = '{' .. string.sub(stored, #FAILED + 1)
-  redis.call('LSET', messages, seq - 1, stored)
-  c.bytes = c.bytes - #FAILED + 1
-  return stored
+  if not stored or stateOf(stored) == state then return end
+  local marked = header(state) .. string.sub(stored, #header(stateOf(stored)) + 1)
+  redis.call('LSET', messages, c.questionSeq - 1, marked)
+  c.bytes = c.bytes + #marked - #stored
 end
 
 -- settle ends a turn whose lease has run out, and returns whether it did.
 local function settle(c, now)
   if c.turnLeaseUntil == 0 or c.turnLeaseUntil > now then return false end
-  fail(c)
+  mark(c, 'failed')
   c.turnLeaseUntil = 0
   change(c, now)
   save(c, {'version', 'updatedAt', 'turnLeaseUntil'})
@@ -349,6 +354,50 @@ local function remember(name, record, now, ttl, most)
   keep(u, now + ttl, 0)
   redis.call('PEXPIREAT', records, u.expiresAt)
   redis.call('PEXPIREAT', recordExpiries, u.expiresAt)
+end
+
+-- logged returns seq and n of the last entry of the log, 0 when there is none, and its fields.
+local function logged()
+  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+  if not last then return 0, 0, {} end
+  local seq, n = string.match(last[1], '^(%d+)-(%d+)$')
+  return tonumber(seq), tonumber(n), last[2]
+end
+
+-- keepLog sets the expiry of the log, which is not later than the conversation's.
+local function keepLog(c, at)
+  redis.call('PEXPIREAT', events, math.min(at, c.expiresAt))
+end
+
+-- entry adds an entry of the question's turn to the log.
+local function entry(c, n, ...)
+  redis.call('XADD', events, text(c.questionSeq) .. '-' .. text(n), ...)
+end
+
+-- tell adds what the turn has told to the log: n, kind, text and reply's id of each, or ''. What is there already is left out. It returns '1'
+-- when the owner has too many entries, and nothing was added.
+local function tell(c, now, given)
+  if #given == 0 then return '' end
+  local seq, last = logged()
+  local isNew = seq == 0
+  if seq ~= c.questionSeq then last = 0 end
+  local size = 0
+  for i = 1, #given, 4 do
+    if tonumber(given[i]) > last then size = size + #given[i + 2] + ENTRY end
+  end
+  if size == 0 then return '' end
+  local u = used(now)
+  if u.logged + size > LOG_BYTES then return '1' end
+  redis.call('HSET', usage, 'logStart', u.logStart, 'logged', u.logged + size)
+  if u.isLost then keep(u, u.expiresAt, 0) end
+  for i = 1, #given, 4 do
+    local n, kind, words, reply = tonumber(given[i]), unpack(given, i + 1, i + 3)
+    if n > last then
+      if reply == '' then entry(c, n, kind, words) else entry(c, n, kind, words, 'reply', reply) end
+    end
+  end
+  if isNew then keepLog(c, c.turnLeaseUntil + LOG_TIME) end
+  return ''
 end
 
 -- refused makes a change that a reader can do without, and returns whether Redis takes no writes now: it is out of memory, a replica,

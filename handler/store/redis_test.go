@@ -121,13 +121,13 @@ func TestScriptsUseOldCommandsAndGivenKeys(t *testing.T) {
 		"HSET": true, "HGET": true, "HMGET": true, "HDEL": true, "HEXISTS": true, "HSTRLEN": true, "HINCRBY": true,
 		"ZADD": true, "ZREM": true, "ZSCORE": true, "ZCARD": true, "ZRANGE": true, "ZRANGEBYSCORE": true, "ZREVRANGEBYSCORE": true,
 		"LLEN": true, "LINDEX": true, "LSET": true, "LRANGE": true, "RPUSH": true, "PEXPIREAT": true, "TIME": true, "SET": true, "PTTL": true,
-		"UNLINK": true, "HSCAN": true, "EXISTS": true,
+		"UNLINK": true, "HSCAN": true, "EXISTS": true, "XADD": true, "XRANGE": true, "XREVRANGE": true,
 	}
 	files, err := filepath.Glob("*.lua")
 	require.NoError(t, err)
-	require.Len(t, files, 15)
+	require.Len(t, files, 17)
 	call := regexp.MustCompile(`redis\.call\('(\w+)'(?:, ([^,)]+))?`)
-	given := `^(expiries|summaries|records|recordExpiries|usage|conversation|messages|active|INDEX\[c\.status\]|KEYS\[1\]` +
+	given := `^(expiries|summaries|records|recordExpiries|usage|conversation|messages|events|active|INDEX\[c\.status\]|KEYS\[1\]` +
 		`|key|index|was)?$` // the last three run through some of the others
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -176,7 +176,7 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 			_, err := through.Begin(t.Context(), through.owner, id, b)
 			return err
 		}},
-		{"renew", func() error { return through.Renew(t.Context(), through.owner, id, "token", lease) }},
+		{"append", func() error { return through.renew(through.owner, id, "token", lease) }},
 		{"finish", func() error {
 			_, err := through.Finish(t.Context(), through.owner, id, answerTo(b, 2, "answer"))
 			return err
