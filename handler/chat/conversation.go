@@ -102,6 +102,7 @@ type StoredMessage struct {
 	State     State
 	CreatedAt time.Time // never before the message with the lower Seq
 	JSON      []byte
+	Failure   string // of a Failed question: the code of the failure; empty: its turn was lost
 }
 
 // Message reads the JSON form.

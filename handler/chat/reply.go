@@ -13,6 +13,7 @@ const (
 	maxReplyBytes = 1 << 20 // of a message's text or card
 	maxStateBytes = 4096    // of an agent's reference, and of its id of the conversation
 	maxActions    = 20      // of a message
+	maxReplies    = 1000    // to a question
 )
 
 // encode returns the JSON forms of the reply's messages, each with the id of its index. A reply that is not well-formed is ErrAgentFailed.

@@ -31,18 +31,18 @@ type Store interface {
 	// ErrQuota: no room for the message. *RateError: too many turns.
 	// ErrTurnLost: this call was executed before, and its turn has ended since.
 	Begin(ctx context.Context, owner Owner, id string, b Begin) (Turn, error)
-	// Append adds to the log of a live turn, moves the end of its lease, and counts as an access. Entries whose ids are not above the log's
-	// last are there already: it may be repeated. ErrTurnLost: the token does not hold a live turn.
+	// Append adds to the log of a live turn, moves the end of its lease, and counts as an access. Entries whose ids are not above those of the
+	// turn that are there already are left out, so it may be repeated. ErrTurnLost: the token does not hold a live turn.
 	Append(ctx context.Context, owner Owner, id string, a Append) (Appended, error)
-	// Finish ends a live turn: the user message gets f.State and the replies follow it, in order; so do the entries in the log, and its end.
+	// Finish ends a live turn: the user message gets f.State and the replies follow it, in order; the entries go to the log.
 	// Repeated, it returns what it did the first time. ErrTurnLost: the token does not hold a live turn; nothing is written.
 	// ErrCancelled: f.State is Complete, and the owner has asked for the turn's end; nothing is written.
 	Finish(ctx context.Context, owner Owner, id string, f Finish) (Finished, error)
 	// Cancel asks that the live turn end, and tells whether this call, or an earlier one with its token, did: not when no turn lives, it is not
 	// that of c.MessageID, or somebody else has asked before.
 	Cancel(ctx context.Context, owner Owner, id string, c Cancellation) (bool, error)
-	// Events returns a page of the log: what follows an event, oldest first. The log has the last two turns, until LogTime after the end of
-	// the last. It is no access. after nil: from the beginning of the live turn or, when none lives, from the log's end.
+	// Events returns a page of what has happened in the conversation after an event. It is no access. after nil: after what happened before
+	// the live turn or, when none lives, after all that did.
 	Events(ctx context.Context, owner Owner, id string, after *EventID) (Log, error)
 	// Watch calls begun, which must not block, after a turn of the conversation has begun in any process, and whenever one may have been
 	// missed. It may call too often, and seldom miss one. It does so until stop is called.
@@ -95,7 +95,7 @@ const (
 
 // Bounds of the logs of an owner.
 const (
-	LogTime    = 15 * time.Minute // for which a log outlives its last turn
+	LogTime    = 15 * time.Minute // for which entries outlive their turn, at least; and 5 min more at most, or until two newer turns have some
 	LogBytes   = 16 << 20         // of entries in LogTime, each counted as its text and EntryBytes; beyond it they are dropped
 	EntryBytes = 64
 )
@@ -127,7 +127,6 @@ type Start struct {
 type Begin struct {
 	MessageID    string
 	JSON         []byte              // the JSON form of the message
-	ReplyID      string              // WithSeq makes ids of replies of it
 	Records      []IdempotencyRecord // by which a retry is recognised: two at most, with one fingerprint
 	Token        string              // unguessable
 	Context      int                 // how many earlier messages to return, at most
@@ -141,8 +140,8 @@ type Turn struct {
 	History    []StoredMessage // the last messages before it, oldest first; nil when Replayed
 	AgentRef   string
 	ExternalID string
-	Accepted   int64   // N of the turn's first event
-	Before     EventID // of the log's last entry before it; zero: none
+	Attempt    int64 // how often the question was asked before
+	Before     int64 // seq of the question before, or of one that is later; 0: there was none
 
 	Replayed bool
 	Replies  []StoredMessage // when Replayed
@@ -173,9 +172,7 @@ type Finish struct {
 	AgentRef   string              // replaces the stored one, unless empty
 	ExternalID string              // likewise
 
-	Entries []Entry // that precede the end in the log
-	First   int64   // N of the first event of the end; 0: the one after the log's last
-	Events  int64   // how many events the end stands for
+	Entries []Entry // for the log
 }
 
 // Finished is what a turn's end did.
@@ -190,13 +187,21 @@ type Cancellation struct {
 	Token     string // of this call: unguessable
 }
 
-// Log is a page of the log of a conversation.
+// Log is a page of what has happened in a conversation. Of a turn that After is the last event of, it has no entries, and may have replies.
 type Log struct {
 	After   EventID // what the page follows
-	Before  *Entry  // the last entry up to After, of which ID and Kind are set; nil: none is kept
-	Entries []Entry
-	More    bool  // the page is not the last
-	Running int64 // the seq of the live turn's question; 0: none lives
+	IsThere bool    // the log has an entry with its id
+
+	Entries      []Entry // the first LogEntries, and PageBytes of text
+	MoreEntries  bool
+	Messages     []StoredMessage // of whole turns from that of After on: PageBytes, but one turn at least; of a turn that is dead, Failed
+	MoreMessages bool
+
+	// Of the last turn.
+	Last    int64  // seq of its question; 0: there is none
+	Token   string // as in its Begin
+	Attempt int64  // how often the question was asked before
+	IsLive  bool
 }
 
 // Update is a change of a conversation; what is nil stays.

@@ -169,7 +169,7 @@ func TestEventIDs(t *testing.T) {
 func TestAStreamTellsItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		actions := []chat.SuggestedAction{{Title: "Yes", Value: "yes"}}
-		s := serve(t, store.NewMemory(limits), speaker(func(_ context.Context, q chat.Question, emit func(chat.Event)) (chat.Reply, error) {
+		s := serve(t, store.NewMemory(limits), speaker(func(_ context.Context, _ chat.Question, emit func(chat.Event)) (chat.Reply, error) {
 			emit(chat.Event{Kind: chat.StatusEvent, Text: "thinking"})
 			for _, event := range []chat.Event{delta(0, "one "), delta(0, "two "), delta(0, "three"), delta(2, "four")} {
 				time.Sleep(time.Second)
@@ -263,40 +263,43 @@ func TestAnEventThatIsNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t, store.NewMemory(limits), counter)
 		id := start(t, s)
-		for _, text := range []string{"1", "2", "3"} {
-			restOf(t, tell(t, s, id, say(text)))
+		var turns [3][]chat.StreamEvent
+		for i, text := range []string{"1", "2", "3"} {
+			turns[i] = restOf(t, tell(t, s, id, say(text)))
 		}
-		for _, after := range []chat.EventID{{Seq: 1, N: 1}, {Seq: 3, N: 99}, {Seq: 5, N: 99}, {Seq: 7, N: 1}} {
+		unknown := []chat.EventID{{Seq: 2, N: 1}, {Seq: 6, N: 2}, {Seq: 5, N: 20_001}, {Seq: 7, N: 1}}
+		for _, after := range append(unknown, turns[0][3].ID, turns[2][5].ID) {
 			_, err := s.Stream(t.Context(), alice.Owner, id, &after, false)
 			require.ErrorIs(t, err, chat.ErrNothing, after.String())
 		}
 		stream := tell(t, s, id, say("2"))
 		take(t, stream, 2)
-		for _, after := range []chat.EventID{{Seq: 1, N: 1}, {Seq: 7, N: 99}} {
+		for _, after := range append(unknown[:2], chat.EventID{Seq: 7, N: 99}, chat.EventID{Seq: 7, N: 19_999}) {
 			_, err := s.Stream(t.Context(), alice.Owner, id, &after, false)
 			require.ErrorIs(t, err, chat.ErrNothing, after.String())
 		}
-		restOf(t, stream)
+		last := append(restOf(t, open(t, s, id, turns[0][3].ID, false)), restOf(t, stream)...)
+		require.Equal(t, "message.accepted: 2 pending", shown(last)[0], "a turn that runs follows one that was told")
 		_, err := s.Stream(t.Context(), alice.Owner, "01890a5d-ac96-774b-bcce-b302099a8057", nil, true)
 		require.ErrorIs(t, err, chat.ErrNotFound)
-		time.Sleep(chat.LogTime)
-		_, err = s.Stream(t.Context(), alice.Owner, id, &chat.EventID{Seq: 7, N: 1}, false)
-		require.ErrorIs(t, err, chat.ErrNothing, "it is kept for ever")
 	})
 }
 
-// A request that is repeated when the log is gone is told what is stored.
-func TestATurnIsReplayedWithoutItsLog(t *testing.T) {
+// When the log is gone, what is stored is told, under the same ids.
+func TestATurnIsToldWithoutItsLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t, store.NewMemory(limits), counter)
 		id := start(t, s)
 		events := restOf(t, tell(t, s, id, keyed("key", "2")))
-		time.Sleep(chat.LogTime)
-		again := restOf(t, tell(t, s, id, keyed("key", "2")))
-		require.Equal(t, []string{"message.accepted: 2 pending", "message: 1 2  complete", "done: 2 complete, 1 2  complete"}, shown(again))
-		ordered(t, append(events, again...))
-		require.Equal(t, events[0].MessageID, again[0].MessageID)
-		require.Equal(t, events[len(events)-1].Sent, again[2].Sent)
+		next := restOf(t, tell(t, s, id, say("1")))
+		time.Sleep(chat.LogTime + 6*time.Minute)
+		want := []chat.StreamEvent{events[0], events[3], events[4]}
+		require.Equal(t, []string{"message.accepted: 2 pending", "message: 1 2  complete", "done: 2 complete, 1 2  complete"}, shown(want))
+		require.Equal(t, want, restOf(t, tell(t, s, id, keyed("key", "2"))))
+		require.Equal(t, want[1:], restOf(t, open(t, s, id, events[1].ID, false)))
+		follower := open(t, s, id, events[1].ID, true)
+		require.Equal(t, append(want[1:], next[0], next[2], next[3]), take(t, follower, 5))
+		follower.Close()
 		_, err := s.Tell(t.Context(), alice, id, keyed("key", "3"))
 		require.ErrorIs(t, err, chat.ErrKeyReused)
 	})
@@ -361,7 +364,7 @@ func TestATurnWhoseProcessDied(t *testing.T) {
 		_, err := memory.Begin(t.Context(), alice.Owner, id, theirs())
 		require.NoError(t, err)
 		_, err = memory.Append(t.Context(), alice.Owner, id, chat.Append{Token: "theirs", Lease: settings.TurnLease, Entries: []chat.Entry{
-			{ID: chat.EventID{Seq: 1, N: 2}, Kind: chat.DeltaEntry, Text: "half", MessageID: "x"},
+			{ID: chat.EventID{Seq: 1, N: 2}, Kind: chat.DeltaEvent, Text: "half", MessageID: "x"},
 		}})
 		require.NoError(t, err)
 		began := time.Now()

@@ -35,10 +35,10 @@ type telling struct {
 	saidBytes int       // of all
 	waiting   []waiting // said, but not yet in a batch
 	batch     []Entry   // under way to the log; never changed, for it may be there already
-	entries   int       // of the turn, so far
+	entries   int64     // of the turn, so far
 	bytes     int       // of them
 	isFull    bool      // nothing more is told
-	next      int64     // N of the next event
+	next      int64     // N of the next entry
 	isWatched bool      // somebody reads here, and should not wait
 
 	events []StreamEvent // told
@@ -48,7 +48,7 @@ type telling struct {
 
 // waiting is an entry that may still grow.
 type waiting struct {
-	kind      EntryKind
+	kind      EventKind
 	messageID string
 	text      []byte
 }
@@ -63,8 +63,8 @@ func (t *turn) emit(e Event) {
 	defer t.mu.Unlock()
 	switch {
 	case e.Kind == StatusEvent:
-		t.say(StatusEntry, "", wellFormed(cutText(e.Text, maxStatusBytes)))
-	case e.Kind == DeltaEvent && t.index <= e.Index && e.Index < maxToldReplies:
+		t.say(StatusEvent, "", wellFormed(cutText(e.Text, maxStatusBytes)))
+	case e.Kind == DeltaEvent && t.index <= e.Index && e.Index < maxReplies:
 		if e.Index > t.index {
 			t.sayRest()
 			t.index = e.Index
@@ -105,13 +105,13 @@ func (t *turn) sayDelta(text string) {
 	} else {
 		t.saidBytes = maxReplyBytes // a prefix of what was said, and not a sample
 	}
-	t.say(DeltaEntry, t.replyID(t.index), text)
+	t.say(DeltaEvent, t.replyID(t.index), text)
 }
 
 // say has an entry wait, or makes the last one longer. The caller holds t.mu.
-func (t *turn) say(kind EntryKind, messageID, text string) {
+func (t *turn) say(kind EventKind, messageID, text string) {
 	last := len(t.waiting) - 1
-	isJoined := last >= 0 && kind == DeltaEntry && t.waiting[last].kind == kind && t.waiting[last].messageID == messageID
+	isJoined := last >= 0 && kind == DeltaEvent && t.waiting[last].kind == kind && t.waiting[last].messageID == messageID
 	if !isJoined {
 		t.entries++
 		t.bytes += EntryBytes
@@ -129,7 +129,7 @@ func (t *turn) say(kind EntryKind, messageID, text string) {
 
 // replyID is the id of the turn's reply with the index: the same for its deltas and when it is stored.
 func (t *turn) replyID(index int) string {
-	return WithSeq(t.request.ReplyID, t.begun.Message.Seq+1+int64(index))
+	return replyID(t.request.Token, t.begun.Message.Seq, index)
 }
 
 // seal makes a batch of what waits, unless there is one whose fate is not known. The caller holds t.mu.
@@ -147,9 +147,9 @@ func (t *turn) seal() []Entry {
 	return t.batch
 }
 
-// sealAll makes a last batch of all that was said, and returns N of the event that follows it. Of a turn that has told nothing yet, to
-// nobody who reads here, the log need not have what its replies repeat: then the batch is empty.
-func (t *turn) sealAll() ([]Entry, int64) {
+// sealAll makes a last batch of all that was said. Of a turn that has told nothing yet, to nobody who reads here, the log need not have what its
+// replies repeat: then the batch is empty.
+func (t *turn) sealAll() []Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sayRest()
@@ -162,7 +162,7 @@ func (t *turn) sealAll() ([]Entry, int64) {
 		batch = append(batch[:len(batch):len(batch)], t.seal()...)
 		t.batch = batch
 	}
-	return batch, t.next
+	return batch
 }
 
 // tell tells readers of the batch, which is in the log, unless it was dropped there: then nothing is told any more until the replies.
@@ -171,8 +171,7 @@ func (t *turn) tell(dropped bool) {
 	defer t.mu.Unlock()
 	for _, e := range t.batch {
 		if !dropped {
-			events, _ := e.events() // only an end fails
-			t.events = append(t.events, events...)
+			t.events = append(t.events, e.event())
 		}
 	}
 	t.batch = nil
@@ -230,7 +229,7 @@ func (t *turn) watch(after EventID) int {
 
 // partial are the JSON forms of as much of the answer as there is: of what the agent returned with its failure, or of what it said.
 func (t *turn) partial(reply Reply, inReplyTo string) [][]byte {
-	if len(reply.Messages) > 0 {
+	if 0 < len(reply.Messages) && len(reply.Messages) <= maxReplies {
 		if replies, err := reply.encode(t.replyID, inReplyTo); err == nil {
 			return replies
 		}

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -78,7 +79,7 @@ func (s *Service) newTurn(caller Caller, id string, in Input) (*turn, error) {
 	return &turn{
 		caller: caller, conversationID: id, isOurID: in.MessageID == nil, done: make(chan struct{}), telling: newTelling(),
 		request: Begin{
-			MessageID: m.ID, JSON: text, ReplyID: newID(), Records: records, Token: newID(),
+			MessageID: m.ID, JSON: text, Records: records, Token: newID(),
 			Context: s.settings.Context, ContextBytes: s.settings.ContextBytes, Lease: s.settings.TurnLease,
 		},
 	}, nil
@@ -193,10 +194,8 @@ func (s *Service) runningTurn(key conversationKey) *turn {
 // run runs a turn that has begun in a goroutine of the Service. It returns false when the Service is closing: then a repeated request may
 // resume the turn.
 func (s *Service) run(ctx context.Context, t *turn) bool {
-	t.next = t.begun.Accepted + 1
-	t.events = []StreamEvent{{
-		ID: EventID{t.begun.Message.Seq, t.begun.Accepted}, Kind: AcceptedEvent, Message: &t.begun.Message, MessageID: t.replyID(0),
-	}}
+	t.next = t.begun.Attempt*attemptEvents + firstTold
+	t.events = []StreamEvent{accepted(t.begun.Message, t.begun.Attempt, t.replyID(0))}
 	s.mu.Lock()
 	s.running[t.key()] = t
 	s.mu.Unlock()
@@ -265,6 +264,9 @@ func (s *Service) askForAnswer(ctx context.Context, t *turn) (Reply, [][]byte, e
 	if err != nil {
 		return reply, nil, err
 	}
+	if len(reply.Messages) > maxReplies {
+		return Reply{}, nil, illFormed("it", fmt.Errorf("more than %d messages", maxReplies))
+	}
 	replies, err := reply.encode(t.replyID, m.ID)
 	if err != nil {
 		return Reply{}, nil, err
@@ -301,19 +303,18 @@ func (s *Service) fail(ctx context.Context, t *turn, reply Reply, why error) (Se
 // retrying in the background until the lease ends, so that a retry of the request finds the answer.
 func (s *Service) finish(ctx context.Context, t *turn, f Finish, why error) (Sent, error) {
 	question := t.begun.Message
-	question.State = f.State
+	question.State, question.Failure = f.State, f.Failure
 	f.Token, f.Records, f.Seq = t.request.Token, t.request.Records, question.Seq
-	f.Entries, f.First = t.sealAll()
+	f.Entries = t.sealAll()
 	state := Partial
 	if f.State == Complete {
 		state = Complete
 	}
 	sent := Sent{Message: question, Replies: stored(f.Replies, question.Seq+1, state, time.Time{})}
-	last, err := ending(EventID{question.Seq, f.First}, sent.Replies, sent, why)
+	last, err := ending(t.begun.Attempt, sent, why)
 	if err != nil {
 		return Sent{}, err
 	}
-	f.Events = int64(len(last))
 	finished, err := s.store.Finish(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, f)
 	if errors.Is(err, ErrUnavailable) {
 		s.retrier.retry(ctx, func(ctx context.Context) error {
@@ -335,6 +336,6 @@ func (s *Service) finish(ctx context.Context, t *turn, f Finish, why error) (Sen
 // finishUnasked ends a turn, if it has begun, whose agent was not called: its request may resume it.
 func (s *Service) finishUnasked(ctx context.Context, t *turn) error {
 	_, err := s.store.Finish(ctx, t.caller.Owner, t.conversationID,
-		Finish{Token: t.request.Token, Records: t.request.Records, State: Failed, Failure: ErrNotAsked.Code, Events: 1})
+		Finish{Token: t.request.Token, Records: t.request.Records, State: Failed, Failure: ErrNotAsked.Code})
 	return err
 }

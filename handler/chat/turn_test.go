@@ -130,7 +130,7 @@ func TestTurnsOfAnotherProcessAreWaitedFor(t *testing.T) {
 
 func theirs() chat.Begin {
 	return chat.Begin{
-		MessageID: "01890a5d-ac96-774b-bcce-b302099a8057", ReplyID: "01890a5d-ac96-774b-bcce-b302099a8058", Token: "theirs", Lease: settings.TurnLease,
+		MessageID: "01890a5d-ac96-774b-bcce-b302099a8057", Token: "theirs", Lease: settings.TurnLease,
 		JSON: []byte(`{"id":"01890a5d-ac96-774b-bcce-b302099a8057","role":"user","kind":"text","text":"theirs"}`),
 	}
 }

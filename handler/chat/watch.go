@@ -16,7 +16,7 @@ import (
 const (
 	firstLook = 30 * time.Millisecond  // while a turn runs in another process and has just told something
 	lastLook  = 500 * time.Millisecond // while it is silent
-	idleLook  = 100 * time.Second      // while none runs, and up to half as long again: a store tells when one begins, and seldom fails to
+	idleLook  = 2 * time.Minute        // while none runs, and up to half as long again: a store tells when one begins, and seldom fails to
 )
 
 // watch is the reading of one log for all streams of a conversation in this process that do not read a turn of it. Whichever of them waits
@@ -28,7 +28,7 @@ type watch struct {
 	stop    func()        // ends the store's watch
 
 	mu      sync.Mutex
-	at      position
+	at      EventID
 	from    EventID       // events are all that follow it, up to at
 	events  []StreamEvent // of the last two turns at most
 	isLive  bool          // a turn ran, as of the last look
@@ -47,7 +47,7 @@ func (s *Service) join(st *Stream) *watch {
 	defer s.mu.Unlock()
 	w, ok := s.watches[st.key]
 	if !ok {
-		w = &watch{service: s, begun: make(chan struct{}, 1), at: st.at, from: st.at.after, more: make(chan struct{})}
+		w = &watch{service: s, begun: make(chan struct{}, 1), at: st.at, from: st.at, more: make(chan struct{})}
 		w.stop = s.store.Watch(st.key.owner, st.key.id, w.nudge)
 		s.watches[st.key] = w
 	}
@@ -88,11 +88,11 @@ func (w *watch) read(ctx context.Context, st *Stream) ([]StreamEvent, error) {
 		case err != nil || len(events) > 0:
 			return events, err
 		case isBehind:
-			log, err := st.look(ctx, &st.at.after)
+			log, err := st.look(ctx, &st.at)
 			if err != nil {
 				return nil, err
 			}
-			return st.at.take(log)
+			return log.events()
 		case !isFirst && st.service.runningTurn(st.key) != nil:
 			return nil, nil
 		}
@@ -122,15 +122,13 @@ func (w *watch) state(st *Stream) (events []StreamEvent, isBehind bool, more <-c
 	switch {
 	case w.err != nil:
 		return nil, false, nil, due, w.err
-	case st.at.after.Compare(w.from) < 0:
+	case st.at.Compare(w.from) < 0:
 		return nil, true, nil, due, nil
-	case st.at.after.Compare(w.at.after) > 0: // it has read a turn of this process
-		w.at, w.from, w.events = st.at, st.at.after, nil
+	case st.at.Compare(w.at) > 0: // it has read a turn of this process
+		w.at, w.from, w.events = st.at, st.at, nil
 	}
-	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].ID.Compare(st.at.after) > 0 })
-	if events = w.events[i:]; len(events) == 0 && st.until > 0 && !w.isLive { // its log is gone, or was never there
-		events = []StreamEvent{{Kind: ErrorEvent, Err: ErrTurnLost}}
-	}
+	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].ID.Compare(st.at) > 0 })
+	events = w.events[i:]
 	due = w.due
 	if w.looking {
 		due = time.Now().Add(idleLook)
@@ -147,7 +145,7 @@ func (w *watch) look(ctx context.Context, st *Stream) {
 		return
 	}
 	w.looking = true
-	after := w.at.after
+	after := w.at
 	w.mu.Unlock()
 	var log Log
 	err := panics.Recover(w.service.log, func() (err error) {
@@ -177,17 +175,17 @@ func (w *watch) look(ctx context.Context, st *Stream) {
 		w.err = err
 		return
 	}
-	if w.at.after != after { // a stream went ahead meanwhile
+	if w.at != after { // a stream went ahead meanwhile
 		w.due = now
 		return
 	}
-	events, err := w.at.take(log)
+	events, err := log.events()
 	if err != nil {
 		w.err = err
 		return
 	}
 	w.keep(events)
-	w.isLive = log.Running > 0
+	w.isLive = log.IsLive
 	switch {
 	case len(events) > 0:
 		w.pause = firstLook
@@ -196,7 +194,7 @@ func (w *watch) look(ctx context.Context, st *Stream) {
 	}
 	w.due = now.Add(w.pause)
 	switch {
-	case log.More || again:
+	case log.MoreEntries || log.MoreMessages || again:
 		w.due = now
 	case !w.isLive:
 		w.due = now.Add(idleLook + rand.N(idleLook/2))
@@ -208,7 +206,8 @@ func (w *watch) keep(events []StreamEvent) {
 	if w.events = append(w.events, events...); len(w.events) == 0 {
 		return
 	}
-	last := w.events[len(w.events)-1].ID.Seq
+	w.at = w.events[len(w.events)-1].ID
+	last := w.at.Seq
 	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].ID.Seq >= last })
 	if i == 0 {
 		return

@@ -86,7 +86,7 @@ var recordRules = map[string]rule{
 
 		w.sleep(time.Second)
 		again := retry(b, "two", b.Records[0], recordNamed("key"))
-		first.Accepted = 3 // after the first one's two
+		first.Attempt, first.Before = 1, 1
 		require.Equal(t, first, w.begin(id, again))
 		_, messages := w.get(id)
 		require.Equal(t, []string{"question pending"}, texts(messages))

@@ -61,7 +61,7 @@ func TestContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run := open(t)
-			all := []map[string]rule{startRules, turnRules, recordRules, messageIDRules, accessRules, ownerRules, listRules, updateRules, updateRecordRules, deleteRules, eraseRules, boundsRules}
+			all := []map[string]rule{startRules, turnRules, recordRules, messageIDRules, accessRules, ownerRules, listRules, updateRules, updateRecordRules, deleteRules, eraseRules, boundsRules, logRules}
 			if name != "memory" {
 				all = append(all, backwardRules) // the clock of a bubble only goes forward
 			}
@@ -271,7 +271,7 @@ func begin(token, text string) chat.Begin {
 	id := newID()
 	return chat.Begin{
 		MessageID: id, JSON: encode(chat.Message{ID: id, Role: chat.User, Kind: chat.Text, Text: text}),
-		ReplyID: newID(), Records: []chat.IdempotencyRecord{recordNamed(newID())}, Token: token, Context: 50, ContextBytes: 1 << 20, Lease: lease,
+		Records: []chat.IdempotencyRecord{recordNamed(newID())}, Token: token, Context: 50, ContextBytes: 1 << 20, Lease: lease,
 	}
 }
 

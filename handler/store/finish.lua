@@ -1,22 +1,22 @@
 -- finish ends a live turn: its message gets the state, the replies follow it, and the records of its request know how it ended.
 -- KEYS: the owner's, the conversation's
 -- ARGV: 1 id   2 tenant   3 user   4 token   5 seq of the turn's message, or 0 when it is not known   6 state   7 agent's id
---       8 agent's reference   9 failure   10 n of the first event that the end stands for, or 0 for the next   11 how many those are
---       12 how many records   13 how many replies   then the records' names, the replies, JSON, and what tell adds to the log before
+--       8 agent's reference   9 failure   10 how many records   11 how many replies   then the records' names, the replies, JSON, and
+--       what tell adds to the log
 -- An empty agent's id or reference leaves the stored one.
 -- Returns {'ok', time in ms, what tell returns}, {'missing'}, {'damaged'}, {'lost'}, or {'cancelled'} when the turn would be complete and the
 -- owner has asked for its end (nothing is written). When the turn has ended as this call would end it, that is its own first execution: nothing
 -- is written again, whatever has happened to the conversation since.
 
-local id, tenantId, userId, token, seq, state, externalId, agentRef, failure, first, count, nameCount, replyCount = unpack(ARGV)
+local id, tenantId, userId, token, seq, state, externalId, agentRef, failure, nameCount, replyCount = unpack(ARGV)
 seq = tonumber(seq)
 local now = clock()
 local c, outcome = open(id, tenantId, userId, 'externalId', 'agentRef', 'cancelToken')
 if not c then return outcome end
 
 local names, replies = {}, {}
-for i = 14, 13 + nameCount do names[#names + 1] = ARGV[i] end
-for i = 14 + nameCount, 13 + nameCount + replyCount do replies[#replies + 1] = ARGV[i] end
+for i = 12, 11 + nameCount do names[#names + 1] = ARGV[i] end
+for i = 12 + nameCount, 11 + nameCount + replyCount do replies[#replies + 1] = ARGV[i] end
 local known = #names > 0 and redis.call('HMGET', records, unpack(names)) or {}
 for i, stored in ipairs(known) do
   known[i] = stored and cjson.decode(stored)
@@ -44,7 +44,7 @@ if c.turnToken ~= token or c.turnLeaseUntil <= now then
 end
 if state == 'complete' and c.cancelToken == token then return {'cancelled'} end
 
-mark(c, state)
+if state ~= 'complete' then mark(c, state, failure) end
 push(c, change(c, now), replies, state == 'complete' and state or 'partial')
 c.turnLeaseUntil = 0
 local attributes = {'messageCount', 'version', 'updatedAt', 'turnLeaseUntil'}
@@ -63,12 +63,4 @@ for i, record in ipairs(known) do
     write(names[i], record)
   end
 end
-local dropped = tell(c, now, rest(14 + nameCount + replyCount))
-first = tonumber(first)
-if first == 0 then
-  local last, n = logged()
-  first = last == c.questionSeq and n + 1 or 1
-end
-entry(c, first + count - 1, 'end', state, 'first', first, 'replies', #replies, 'failure', failure)
-keepLog(c, now + LOG_TIME)
-return {'ok', c.updatedAt, dropped}
+return {'ok', c.updatedAt, tell(c, now, rest(12 + nameCount + replyCount))}

@@ -120,7 +120,7 @@ func goldenQuestion(n byte, token string) chat.Begin {
 	id := "01900000-0000-7000-8000-0000000001" + string([]byte{'0', '0' + n})
 	return chat.Begin{
 		MessageID: id, JSON: []byte(`{"id":"` + id + `","role":"user","kind":"text","text":"question ` + string([]byte{'0' + n}) + `"}`),
-		Token: token, ReplyID: "01900000-0000-7000-8000-000000000000", Lease: time.Minute,
+		Token: token, Lease: time.Minute,
 	}
 }
 
@@ -156,13 +156,13 @@ func makeGolden(t *testing.T, r *Redis) {
 	require.NoError(t, err)
 	turn, err = r.Begin(ctx, goldenOwner, goldenID, goldenQuestion(2, "second"))
 	require.NoError(t, err)
-	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{Token: "second", Seq: turn.Message.Seq, State: chat.Failed, Failure: "agent_failed", First: 2, Events: 1})
+	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{Token: "second", Seq: turn.Message.Seq, State: chat.Failed, Failure: "agent_failed"})
 	require.NoError(t, err)
 	_, err = r.Begin(ctx, goldenOwner, goldenID, goldenQuestion(3, "third"))
 	require.NoError(t, err)
 	_, err = r.Append(ctx, goldenOwner, goldenID, chat.Append{Token: "third", Lease: time.Minute, Entries: []chat.Entry{
-		{ID: chat.EventID{Seq: 6, N: 2}, Kind: chat.StatusEntry, Text: "thinking"},
-		{ID: chat.EventID{Seq: 6, N: 3}, Kind: chat.DeltaEntry, Text: "hal", MessageID: "01900000-0000-7000-8000-000000000007"},
+		{ID: chat.EventID{Seq: 6, N: 2}, Kind: chat.StatusEvent, Text: "thinking"},
+		{ID: chat.EventID{Seq: 6, N: 3}, Kind: chat.DeltaEvent, Text: "hal", MessageID: "01900000-0000-7000-8000-000000000007"},
 	}})
 	require.NoError(t, err)
 	for id, status := range map[string]chat.Status{goldenCompletedID: chat.Completed, goldenArchivedID: chat.Archived} {
@@ -252,16 +252,17 @@ func checkGolden(ctx context.Context, t *testing.T, r *Redis) {
 		require.ErrorIs(t, err, chat.ErrMessageIDTaken)
 	}
 	_, err = r.Append(ctx, goldenOwner, goldenID, chat.Append{Token: "third", Lease: time.Minute, Entries: []chat.Entry{
-		{ID: chat.EventID{Seq: 6, N: 4}, Kind: chat.DeltaEntry, Text: "f", MessageID: "x"},
+		{ID: chat.EventID{Seq: 6, N: 4}, Kind: chat.DeltaEvent, Text: "f", MessageID: "x"},
 	}})
 	require.NoError(t, err)
 	log, err := r.Events(ctx, goldenOwner, goldenID, nil)
 	require.NoError(t, err)
-	require.Equal(t, int64(6), log.Running)
+	require.True(t, log.IsLive)
+	require.Equal(t, messages[5:], log.Messages)
 	require.Equal(t, "f", log.Entries[len(log.Entries)-1].Text)
 	if len(log.Entries) > 1 { // the first format has no log
-		require.Equal(t, messages[5].JSON, log.Entries[0].Message.JSON)
-		require.Equal(t, "hal", log.Entries[2].Text)
+		require.Equal(t, "hal", log.Entries[1].Text)
+		require.Equal(t, "agent_failed", messages[4].Failure)
 	}
 	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{
 		Token: "third", Seq: 6, State: chat.Complete, Replies: [][]byte{goldenAnswer("000007", "answer 3")},

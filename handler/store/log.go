@@ -47,55 +47,43 @@ func appendEntries(args []any, entries []chat.Entry) []any {
 // decodeLog reads what events.lua returns.
 func decodeLog(reply []string) (chat.Log, error) {
 	r := &replyReader{rest: reply}
-	log := chat.Log{Running: r.number(), After: chat.EventID{Seq: r.number(), N: r.number()}, More: r.text() != ""}
-	if before, kind := r.text(), r.text(); before != "" {
-		log.Before = &chat.Entry{ID: r.id(before), Kind: chat.EntryKind(kind)}
-	}
-	for len(r.rest) > 0 && r.err == nil {
-		id, fields, messages := r.id(r.text()), r.texts(), r.texts()
-		e, err := decodeEntry(id, fields, messages)
-		if err != nil {
-			return chat.Log{}, err
-		}
-		if e.Kind != "" {
+	log := chat.Log{Last: r.number(), Token: r.text(), Attempt: r.number()}
+	life := r.text()
+	log.IsLive = life == "1"
+	log.After = chat.EventID{Seq: r.number(), N: r.number()}
+	log.IsThere, log.MoreEntries, log.MoreMessages = r.text() != "", r.text() != "", r.text() != ""
+	first := r.number()
+	for n := r.number(); n > 0 && r.err == nil; n-- {
+		e := chat.Entry{ID: r.id(), Kind: chat.EventKind(r.text()), Text: r.text(), MessageID: r.text()}
+		if e.Kind == chat.StatusEvent || e.Kind == chat.DeltaEvent { // others are of a newer version
 			log.Entries = append(log.Entries, e)
 		}
 	}
-	return log, r.err
+	if r.err != nil {
+		return chat.Log{}, r.err
+	}
+	if len(r.rest) == 0 {
+		return log, nil
+	}
+	pending := int64(0)
+	if life != "" {
+		pending = log.Last
+	}
+	var err error
+	log.Messages, err = decodeMessages(r.rest, first, pending)
+	if life == "2" && err == nil {
+		failDead(log)
+	}
+	return log, err
 }
 
-// decodeEntry reads an entry. Of a kind that only a newer version knows, it returns none.
-func decodeEntry(id chat.EventID, fields, messages []string) (e chat.Entry, err error) {
-	field := func(i int) string {
-		if i >= len(fields) {
-			return ""
+// failDead says of the last question, whose turn is dead, what settle will.
+func failDead(log chat.Log) {
+	for i := range log.Messages {
+		if log.Messages[i].Seq == log.Last {
+			log.Messages[i].State = chat.Failed
 		}
-		return fields[i]
 	}
-	e = chat.Entry{ID: id, Kind: chat.EntryKind(field(0))}
-	switch e.Kind {
-	case chat.StatusEntry:
-		e.Text = field(1)
-		return e, nil
-	case chat.DeltaEntry:
-		e.Text, e.MessageID = field(1), field(3)
-		return e, nil
-	case chat.AcceptedEntry:
-		e.MessageID = field(1)
-	case chat.EndEntry:
-		e.Failure = field(7)
-		if e.First, err = strconv.ParseInt(field(3), 10, 64); err != nil {
-			return chat.Entry{}, err
-		}
-	default:
-		return chat.Entry{}, nil
-	}
-	all, err := decodeMessages(messages, id.Seq, 0)
-	if err != nil || len(all) == 0 {
-		return chat.Entry{}, cmp.Or(err, fmt.Errorf("entry %s: %w", id, chat.ErrDamaged))
-	}
-	e.Message, e.Replies = all[0], all[1:]
-	return e, nil
 }
 
 // replyReader reads a script's reply, element by element. After an error it reads nothing.
@@ -124,18 +112,8 @@ func (r *replyReader) number() int64 {
 	return n
 }
 
-// texts reads as many elements as the next one says.
-func (r *replyReader) texts() []string {
-	n := r.number()
-	texts := make([]string, 0, min(max(0, n), int64(len(r.rest))))
-	for ; n > 0 && r.err == nil; n-- {
-		texts = append(texts, r.text())
-	}
-	return texts
-}
-
-func (r *replyReader) id(text string) chat.EventID {
-	id, ok := chat.ParseEventID(text)
+func (r *replyReader) id() chat.EventID {
+	id, ok := chat.ParseEventID(r.text())
 	if !ok {
 		r.fail(fmt.Errorf("an event id: %w", chat.ErrDamaged))
 	}
@@ -192,86 +170,69 @@ func (m *Memory) Events(_ context.Context, owner chat.Owner, id string, after *c
 	if err != nil {
 		return chat.Log{}, err
 	}
-	var log chat.Log
-	if e.isHeld(e.turnToken, now) {
-		log.Running = e.questionSeq
-	}
-	kept := e.log
-	if !e.logUntil.After(now) {
-		kept = nil
-	}
+	log := chat.Log{Last: e.questionSeq, Token: e.turnToken, Attempt: e.attempt, IsLive: e.turnToken != "" && e.isHeld(e.turnToken, now)}
 	switch {
 	case after != nil:
 		log.After = *after
-	case log.Running > 0:
-		log.After = chat.EventID{Seq: log.Running}
-	case len(kept) > 0:
-		log.After = kept[len(kept)-1].ID
+	case log.IsLive:
+		log.After = chat.EventID{Seq: log.Last, N: log.Attempt * attemptEvents}
+	default:
+		log.After = chat.EventID{Seq: log.Last, N: log.Attempt*attemptEvents + attemptEvents - 1}
+	}
+	isTold := log.After.N%attemptEvents == attemptEvents-1 && log.After.N >= log.Attempt*attemptEvents
+	if isTold && log.After.Seq >= log.Last {
+		return log, nil
 	}
 	size := 0
-	for i, entry := range kept {
-		if entry.ID.Compare(log.After) <= 0 {
-			log.Before = &chat.Entry{ID: entry.ID, Kind: entry.Kind}
+	for _, entry := range e.logged(now) {
+		if order := entry.ID.Compare(log.After); order <= 0 {
+			log.IsThere = log.IsThere || order == 0
 			continue
 		}
 		if size += len(entry.Text); len(log.Entries) == chat.LogEntries || size > chat.PageBytes && len(log.Entries) > 0 {
-			log.More = true
+			log.MoreEntries = true
 			break
 		}
-		log.Entries = append(log.Entries, e.resolve(kept[i]))
+		log.Entries = append(log.Entries, entry)
+	}
+	seq, bytes, turns := max(1, log.After.Seq), 0, 0
+	if isTold {
+		seq++
+	}
+	for _, message := range e.page(min(seq-1, e.MessageCount), e.MessageCount) {
+		if e.questions[message.Seq] {
+			if turns > 0 && bytes > chat.PageBytes {
+				log.MoreMessages = true
+				break
+			}
+			turns++
+		}
+		bytes += len(message.JSON)
+		log.Messages = append(log.Messages, message)
+	}
+	if e.pending() > 0 && !log.IsLive {
+		failDead(log)
 	}
 	return log, nil
 }
 
-// resolve returns an entry with the messages that it refers to.
-func (e *entry) resolve(entry chat.Entry) chat.Entry {
-	seq := entry.ID.Seq
-	switch entry.Kind {
-	case chat.AcceptedEntry:
-		entry.Message = e.messages[seq-1]
-	case chat.EndEntry:
-		entry.Message = e.messages[seq-1]
-		entry.Replies = slices.Clone(e.messages[seq:][:len(entry.Replies)])
-	}
-	return entry
-}
+// attemptEvents is how many events an attempt to answer a question has at most: ATTEMPT in prelude.lua.
+const attemptEvents = 20_000
 
-// accepted returns N of the first event of the last turn, and the entry before it.
-func (e *entry) accepted() (n int64, before chat.EventID) {
-	for i, entry := range slices.Backward(e.log) {
-		if entry.Kind == chat.AcceptedEntry {
-			if i > 0 {
-				before = e.log[i-1].ID
-			}
-			return entry.ID.N, before
-		}
-	}
-	return 0, before
-}
-
-// logBegin logs that the turn has begun, and forgets all turns but it and the last.
-func (e *entry) logBegin(now time.Time, b chat.Begin) {
+// logged are the entries that have not expired.
+func (e *entry) logged(now time.Time) []chat.Entry {
 	if !e.logUntil.After(now) {
-		e.log = nil
+		return nil
 	}
-	id := chat.EventID{Seq: e.questionSeq, N: 1}
-	if last := len(e.log) - 1; last >= 0 {
-		before := e.log[last].ID
-		oldest := before.Seq
-		if before.Seq == id.Seq { // it is taken up again: what it told before is not told again
-			id.N, oldest = before.N+1, id.Seq+1
-		}
-		e.log = slices.DeleteFunc(slices.Clone(e.log), func(entry chat.Entry) bool { return entry.ID.Seq < oldest })
-	}
-	e.log = append(e.log, chat.Entry{ID: id, Kind: chat.AcceptedEntry, MessageID: chat.WithSeq(b.ReplyID, id.Seq+1)})
-	e.logUntil = now.Add(b.Lease + chat.LogTime)
+	return e.log
 }
 
-// logEntries adds those entries that are not there, and returns whether the owner has too many.
-func (e *entry) logEntries(a *account, now time.Time, entries []chat.Entry) (dropped bool) {
-	last := chat.EventID{}
-	if len(e.log) > 0 && e.logUntil.After(now) {
-		last = e.log[len(e.log)-1].ID
+// tell adds those entries that are not there, and returns whether the owner has too many. Of older turns the log keeps the last that told any.
+func (e *entry) tell(a *account, now time.Time, entries []chat.Entry) (dropped bool) {
+	kept := e.logged(now)
+	var last chat.EventID
+	if n := len(kept); n > 0 {
+		last = kept[n-1].ID
 	}
 	entries = slices.DeleteFunc(slices.Clone(entries), func(entry chat.Entry) bool { return entry.ID.Compare(last) <= 0 })
 	size := 0
@@ -288,22 +249,13 @@ func (e *entry) logEntries(a *account, now time.Time, entries []chat.Entry) (dro
 		return true
 	}
 	a.logged += size
-	e.log = append(e.log, entries...)
+	if last.Seq != e.questionSeq {
+		kept = slices.DeleteFunc(slices.Clone(kept), func(entry chat.Entry) bool { return entry.ID.Seq < last.Seq })
+		e.logUntil = now.Add(chat.LogTime + logMargin)
+	}
+	e.log = slices.Concat(kept, entries)
 	return false
 }
 
-// logEnd logs that the turn has ended.
-func (e *entry) logEnd(now time.Time, f chat.Finish) {
-	seq, first := e.questionSeq, f.First
-	if first == 0 {
-		first = 1
-		if n := len(e.log); n > 0 && e.log[n-1].ID.Seq == seq {
-			first = e.log[n-1].ID.N + 1
-		}
-	}
-	e.log = append(e.log, chat.Entry{
-		ID: chat.EventID{Seq: seq, N: first + max(1, f.Events) - 1}, Kind: chat.EndEntry, First: first, Failure: f.Failure,
-		Replies: make([]chat.StoredMessage, len(f.Replies)),
-	})
-	e.logUntil = now.Add(chat.LogTime)
-}
+// logMargin is for how long a turn can last.
+const logMargin = 5 * time.Minute

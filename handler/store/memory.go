@@ -48,8 +48,10 @@ type entry struct {
 	cancelToken    string    // the turn whose end the owner has asked for
 	cancelCall     string    // and by which call
 
-	log      []chat.Entry // without messages, which it refers to
-	logUntil time.Time    // when it is gone
+	questions map[int64]bool // the seqs of those of the user
+	attempt   int64          // how often the last question was asked before
+	log       []chat.Entry
+	logUntil  time.Time // when it is gone
 }
 
 // record is an idempotency record of a turn or of a start.
@@ -129,7 +131,7 @@ func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.
 			Metadata: keptMetadata(given.Metadata), Status: chat.Active, Version: 1,
 			CreatedAt: now, UpdatedAt: now, LastAccessedAt: now, ExpiresAt: now.Add(m.limits.TTL),
 		},
-		ids: make(map[string]bool), agentRef: s.AgentRef,
+		ids: make(map[string]bool), questions: make(map[int64]bool), agentRef: s.AgentRef,
 	}
 	for _, message := range s.Messages {
 		e.push(now, messageID(message), message)
@@ -168,15 +170,17 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	})
 	switch {
 	case isRepeated && isLive && e.turnToken == b.Token:
-		return e.begun(b), nil
+		return e.begun(b, e.questionSeq), nil // which was before is forgotten
 	case isRepeated:
 		return chat.Turn{}, chat.ErrTurnLost
 	case past != nil && past.questionSeq == e.pending():
 		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now), Seq: past.questionSeq}
 	case past != nil && past.failure == chat.ErrNotAsked.Code && past.questionSeq == e.MessageCount && e.Status == chat.Active:
-		e.messages[past.questionSeq-1].State = chat.Complete
+		e.messages[past.questionSeq-1].State, e.messages[past.questionSeq-1].Failure = chat.Complete, ""
+		before := e.questionSeq
+		e.attempt++
 		m.take(a, e, now, b, past.questionSeq)
-		return e.begun(b), nil
+		return e.begun(b, before), nil
 	case past != nil:
 		for _, r := range b.Records {
 			if _, isKnown := a.records[r.Name]; !isKnown {
@@ -198,8 +202,11 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	}
 	a.turns++
 	e.push(later(now, e.UpdatedAt), b.MessageID, b.JSON)
+	e.questions[e.MessageCount] = true
+	before := e.questionSeq
+	e.attempt = 0
 	m.take(a, e, now, b, e.MessageCount)
-	return e.begun(b), nil
+	return e.begun(b, before), nil
 }
 
 // take makes the message with the given seq the one that is asked under b. The caller holds m.mu.
@@ -210,7 +217,6 @@ func (m *Memory) take(a *account, e *entry, now time.Time, b chat.Begin, seq int
 	for _, r := range b.Records {
 		m.remember(a, now, r, record{turnToken: b.Token, questionSeq: seq})
 	}
-	e.logBegin(now, b)
 	for w := range m.watches {
 		if w.owner == e.Owner && w.id == e.ID {
 			w.begun()
@@ -219,10 +225,9 @@ func (m *Memory) take(a *account, e *entry, now time.Time, b chat.Begin, seq int
 }
 
 // begun is the live turn.
-func (e *entry) begun(b chat.Begin) chat.Turn {
-	accepted, before := e.accepted()
+func (e *entry) begun(b chat.Begin, before int64) chat.Turn {
 	return chat.Turn{
-		Accepted: accepted, Before: before,
+		Attempt: e.attempt, Before: before,
 		Message:  e.page(e.questionSeq-1, e.questionSeq)[0],
 		History:  newest(e.page(e.questionSeq-1-int64(b.Context), e.questionSeq-1), b.ContextBytes, 0),
 		AgentRef: e.agentRef, ExternalID: e.ExternalID,
@@ -252,9 +257,7 @@ func (m *Memory) Append(_ context.Context, owner chat.Owner, id string, req chat
 	}
 	e.turnLeaseUntil = now.Add(req.Lease)
 	m.access(e, now)
-	dropped := e.logEntries(a, now, req.Entries)
-	e.logUntil = e.turnLeaseUntil.Add(chat.LogTime)
-	return chat.Appended{Cancelled: e.cancelToken == req.Token, Dropped: dropped}, nil
+	return chat.Appended{Cancelled: e.cancelToken == req.Token, Dropped: e.tell(a, now, req.Entries)}, nil
 }
 
 // Finish implements chat.Store.
@@ -277,6 +280,7 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 		return chat.Finished{}, chat.ErrCancelled
 	}
 	e.end(f.State)
+	e.messages[e.questionSeq-1].Failure = f.Failure
 	at := e.change(now)
 	for _, reply := range f.Replies {
 		e.push(at, messageID(reply), reply)
@@ -291,9 +295,7 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 			a.records[r.Name] = known
 		}
 	}
-	dropped := e.logEntries(a, now, f.Entries)
-	e.logEnd(now, f)
-	return chat.Finished{At: at, Dropped: dropped}, nil
+	return chat.Finished{At: at, Dropped: e.tell(a, now, f.Entries)}, nil
 }
 
 // ended returns the stamp of f's own first execution, if there was one. Without a record, the messages show it.
@@ -591,7 +593,7 @@ func (e *entry) page(after, last int64) []chat.StoredMessage {
 	page := slices.Clone(e.messages[max(0, after):last])
 	for i := range page {
 		if page[i].Seq == e.pending() {
-			page[i].State = chat.Pending
+			page[i].State, page[i].Failure = chat.Pending, ""
 		}
 	}
 	return page

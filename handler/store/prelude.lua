@@ -10,12 +10,12 @@
 -- the seq of its message. message:<id> is the seq of the user's message with that id.
 --
 -- A message is a JSON object: createdAt in ms, then the message as it was given. One that failed, was cancelled, or is partial has its state
--- in front. A question whose turn lives is pending, and everything else complete, without a word in the list. large:<seq> is the length of a
--- long one.
+-- in front, and a question the code of the failure. A question whose turn lives is pending, and everything else complete, without a word in
+-- the list. large:<seq> is the length of a long one.
 --
--- The log is a STREAM of what the last two turns have told. The id of an entry is the seq of the question, and n of the event. Its first field
--- is its kind: accepted (the id of the first reply), status and delta (the text; a delta has the id of its reply too), or end (the state of the
--- question, n of the first event that the entry stands for, how many replies, and the failure), which has n of the last event.
+-- The log is a STREAM of the status and deltas of the last two turns that told any. All else that a turn tells is in the conversation. The id of
+-- an entry is the seq of the question, and n of the event: ATTEMPT for each time before that the question was asked, and 2 and more. Its field is
+-- status or delta, and its value the text; reply is the id of the reply of a delta. again is how often the question againSeq was asked before.
 -- cancelToken is the token of the turn whose end the owner has asked for, cancelCall that of the call that did.
 --
 -- What an owner has is counted in bytes: of a conversation, in its attribute bytes, the elements of its messages and the values of CONTENT;
@@ -28,8 +28,10 @@ local FORMAT = 1 -- of a conversation; one with a higher number is left to newer
 local PURGE = 500 -- entries at most in one call
 local WINDOW = 60000 -- ms, in which turns are counted
 local LARGE = 16384 -- bytes of a message that is never read unseen
-local LOG_TIME = 900000 -- ms for which the log outlives its last turn, and in which the owner's entries are counted
-local LOG_BYTES = 16777216 -- of the entries that an owner logs in that time, each with
+local ATTEMPT = 20000 -- events at most of an attempt to answer a question
+local LOG_TIME = 1200000 -- ms for which the log outlives the first entry of its last turn
+local LOG_WINDOW = 900000 -- ms, in which the owner's entries are counted
+local LOG_BYTES = 16777216 -- of them in that time, each with
 local ENTRY = 64 -- bytes more than its text
 
 -- CONTENT are the attributes whose length callers and agents choose.
@@ -144,7 +146,7 @@ local function used(now)
     u.expiresAt, u.isLost = now + math.max(0, redis.call('PTTL', expiries)), true
   end
   if now - u.windowStart >= WINDOW or now < u.windowStart then u.windowStart, u.turns = now, 0 end
-  if now - u.logStart >= LOG_TIME or now < u.logStart then u.logStart, u.logged = now, 0 end
+  if now - u.logStart >= LOG_WINDOW or now < u.logStart then u.logStart, u.logged = now, 0 end
   return u
 end
 
@@ -222,9 +224,10 @@ local function save(c, names)
   end
 end
 
--- header is what a stored message with a state begins with.
-local function header(state)
+-- header is what a stored message with a state begins with. A failure whose code is not plain is left out.
+local function header(state, failure)
   if state == 'complete' then return '{' end
+  if string.match(failure or '', '^[%l_]+$') then return '{"state":"' .. state .. '","failure":"' .. failure .. '",' end
   return '{"state":"' .. state .. '",'
 end
 
@@ -292,14 +295,16 @@ end
 
 -- Of a stored message: its header comes before the words of the user or the agent.
 local function stateOf(stored) return string.match(stored, '^{"state":"(%a+)",') or 'complete' end
+local function roleOf(stored) return string.match(stored, '"id":"[^"]*","role":"(%a+)"') end
 local function idOf(stored) return string.match(stored, '"id":"([^"]*)"') end
 local function createdAt(stored) return string.match(stored, '"createdAt":(%d+)') end
 
 -- mark gives the question a state.
-local function mark(c, state)
+local function mark(c, state, failure)
   local stored = c.questionSeq > 0 and message(c.questionSeq)
   if not stored or stateOf(stored) == state then return end
-  local marked = header(state) .. string.sub(stored, #header(stateOf(stored)) + 1)
+  local body = string.sub(stored, string.find(stored, '"createdAt":', 1, true) or 2)
+  local marked = header(state, failure) .. body
   redis.call('LSET', messages, c.questionSeq - 1, marked)
   c.bytes = c.bytes + #marked - #stored
 end
@@ -356,22 +361,12 @@ local function remember(name, record, now, ttl, most)
   redis.call('PEXPIREAT', recordExpiries, u.expiresAt)
 end
 
--- logged returns seq and n of the last entry of the log, 0 when there is none, and its fields.
+-- logged returns seq and n of the last entry of the log, 0 when there is none.
 local function logged()
   local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
-  if not last then return 0, 0, {} end
+  if not last then return 0, 0 end
   local seq, n = string.match(last[1], '^(%d+)-(%d+)$')
-  return tonumber(seq), tonumber(n), last[2]
-end
-
--- keepLog sets the expiry of the log, which is not later than the conversation's.
-local function keepLog(c, at)
-  redis.call('PEXPIREAT', events, math.min(at, c.expiresAt))
-end
-
--- entry adds an entry of the question's turn to the log.
-local function entry(c, n, ...)
-  redis.call('XADD', events, text(c.questionSeq) .. '-' .. text(n), ...)
+  return tonumber(seq), tonumber(n)
 end
 
 -- tell adds what the turn has told to the log: n, kind, text and reply's id of each, or ''. What is there already is left out. It returns '1'
@@ -379,24 +374,37 @@ end
 local function tell(c, now, given)
   if #given == 0 then return '' end
   local seq, last = logged()
-  local isNew = seq == 0
-  if seq ~= c.questionSeq then last = 0 end
-  local size = 0
-  for i = 1, #given, 4 do
-    if tonumber(given[i]) > last then size = size + #given[i + 2] + ENTRY end
+  local isFirst, kept = seq ~= c.questionSeq, 0
+  if isFirst and seq > c.questionSeq then -- it is of a time that was lost
+    redis.call('UNLINK', events)
+  elseif isFirst and seq > 0 then
+    kept = last % ATTEMPT - 1 -- at least as many as the turn before has
   end
-  if size == 0 then return '' end
+  if isFirst then last = 0 end
+  local size, count = 0, 0
+  for i = 1, #given, 4 do
+    if tonumber(given[i]) > last then size, count = size + #given[i + 2] + ENTRY, count + 1 end
+  end
+  if count == 0 then return '' end
   local u = used(now)
   if u.logged + size > LOG_BYTES then return '1' end
   redis.call('HSET', usage, 'logStart', u.logStart, 'logged', u.logged + size)
   if u.isLost then keep(u, u.expiresAt, 0) end
+  local trim = isFirst and {'MAXLEN', kept + 1} or {}
   for i = 1, #given, 4 do
     local n, kind, words, reply = tonumber(given[i]), unpack(given, i + 1, i + 3)
     if n > last then
-      if reply == '' then entry(c, n, kind, words) else entry(c, n, kind, words, 'reply', reply) end
+      local entry = {unpack(trim)}
+      for _, part in ipairs({text(c.questionSeq) .. '-' .. text(n), kind, words}) do entry[#entry + 1] = part end
+      if reply ~= '' then
+        entry[#entry + 1] = 'reply'
+        entry[#entry + 1] = reply
+      end
+      redis.call('XADD', events, unpack(entry))
+      trim = {}
     end
   end
-  if isNew then keepLog(c, c.turnLeaseUntil + LOG_TIME) end
+  if isFirst then redis.call('PEXPIREAT', events, now + LOG_TIME) end
   return ''
 end
 

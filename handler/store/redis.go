@@ -115,10 +115,10 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 	if len(b.Records) > 0 {
 		fingerprint = b.Records[0].Fingerprint
 	}
-	args := append(r.argsOf(owner, id, 14+2*len(b.Records)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+	args := append(r.argsOf(owner, id, 13+2*len(b.Records)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
 		r.options.Limits.Messages, r.options.Limits.Bytes, r.options.Limits.TurnsPerMinute, b.Token, b.Lease.Milliseconds(),
 		b.Context, b.ContextBytes, b.MessageID, b.JSON, fingerprint,
-		r.options.Limits.IdempotencyRecords, b.ReplyID)
+		r.options.Limits.IdempotencyRecords)
 	for _, record := range b.Records {
 		args = append(args, digest(record.Name), r.recordTTL(record))
 	}
@@ -146,8 +146,8 @@ func (r *Redis) Append(ctx context.Context, owner chat.Owner, id string, a chat.
 
 // Finish implements chat.Store.
 func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
-	args := append(r.argsOf(owner, id, 10+len(f.Records)+len(f.Replies)+4*len(f.Entries)),
-		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, f.First, max(1, f.Events), len(f.Records), len(f.Replies))
+	args := append(r.argsOf(owner, id, 8+len(f.Records)+len(f.Replies)+4*len(f.Entries)),
+		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, len(f.Records), len(f.Replies))
 	for _, record := range f.Records {
 		args = append(args, digest(record.Name))
 	}

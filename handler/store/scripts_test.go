@@ -39,7 +39,10 @@ func TestGoAndLuaAgree(t *testing.T) {
 		require.Equal(t, suffixes[names[i]], suffix, names[i])
 	}
 
-	for name, want := range map[string]int{"LOG_TIME": int(chat.LogTime.Milliseconds()), "LOG_BYTES": chat.LogBytes, "ENTRY": chat.EntryBytes} {
+	for name, want := range map[string]int{
+		"ATTEMPT": attemptEvents, "LOG_TIME": int((chat.LogTime + logMargin).Milliseconds()), "LOG_WINDOW": int(chat.LogTime.Milliseconds()),
+		"LOG_BYTES": chat.LogBytes, "ENTRY": chat.EntryBytes,
+	} {
 		require.Equal(t, []string{strconv.Itoa(want)}, words(t, `\nlocal (`+name+` = \d+)`, `(\d+)`), name)
 	}
 
