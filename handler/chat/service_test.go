@@ -131,6 +131,10 @@ func (b *between) Append(ctx context.Context, owner chat.Owner, id string, a cha
 	return call(ctx, b, "append", func() (chat.Appended, error) { return b.Store.Append(ctx, owner, id, a) })
 }
 
+func (b *between) Events(ctx context.Context, owner chat.Owner, id string, after *chat.EventID) (chat.Log, error) {
+	return call(ctx, b, "events", func() (chat.Log, error) { return b.Store.Events(ctx, owner, id, after) })
+}
+
 func (b *between) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
 	b.mu.Lock()
 	b.finished = f

@@ -100,9 +100,9 @@ func (w *watch) read(ctx context.Context, st *Stream) ([]StreamEvent, error) {
 		select {
 		case <-more:
 		case <-w.begun:
-			w.look(ctx, st)
+			w.look(ctx, st, true)
 		case <-timer.C:
-			w.look(ctx, st)
+			w.look(ctx, st, false)
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		case <-w.service.streamsEnd:
@@ -136,11 +136,11 @@ func (w *watch) state(st *Stream) (events []StreamEvent, isBehind bool, more <-c
 	return events, false, w.more, due, nil
 }
 
-// look looks at the log, unless somebody does. It is not cancelled when ctx ends, for others wait for it.
-func (w *watch) look(ctx context.Context, st *Stream) {
+// look looks at the log, unless somebody does, or has since the look was due. It is not cancelled when ctx ends, for others wait for it.
+func (w *watch) look(ctx context.Context, st *Stream, hasBegun bool) {
 	w.mu.Lock()
-	if w.looking {
-		w.again = true
+	if w.looking || !hasBegun && time.Now().Before(w.due) {
+		w.again = w.again || hasBegun
 		w.mu.Unlock()
 		return
 	}

@@ -79,6 +79,7 @@ var logRules = map[string]rule{
 		require.False(t, w.events(id, chat.EventID{Seq: 1, N: 5}).IsThere)
 		require.Equal(t, chat.Log{After: chat.EventID{Seq: 1, N: 19_999}, Last: 1, Token: "one"}, w.events(id, chat.EventID{}))
 		require.Equal(t, messages, w.events(id, chat.EventID{Seq: 1, N: 19_998}).Messages)
+		require.Equal(t, messages, w.events(id, chat.EventID{N: 19_999}).Messages, "after nothing")
 
 		for range 2 {
 			w.turn(id, "silent")

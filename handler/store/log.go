@@ -195,11 +195,11 @@ func (m *Memory) Events(_ context.Context, owner chat.Owner, id string, after *c
 		}
 		log.Entries = append(log.Entries, entry)
 	}
-	seq, bytes, turns := max(1, log.After.Seq), 0, 0
+	seq, bytes, turns := log.After.Seq, 0, 0
 	if isTold {
 		seq++
 	}
-	for _, message := range e.page(min(seq-1, e.MessageCount), e.MessageCount) {
+	for _, message := range e.page(min(max(1, seq)-1, e.MessageCount), e.MessageCount) {
 		if e.questions[message.Seq] {
 			if turns > 0 && bytes > chat.PageBytes {
 				log.MoreMessages = true
