@@ -117,6 +117,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(service.EndStreams)
 	listener, err := net.Listen("tcp", cfg.address)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) && !cfg.underHost {

@@ -68,6 +68,7 @@ type handlerSettings = {
   IDEMPOTENCY_TTL: string?
   MAX_IDEMPOTENCY_RECORDS: string?
   CALL_MAX: string?
+  STREAM_MAX: string?
   SHUTDOWN_GRACE: string?
   LOG_LEVEL: string?
 }

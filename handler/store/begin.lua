@@ -3,17 +3,17 @@
 -- ARGV: 1 id   2 tenant   3 user   4 time to live, ms   5 lag, ms   6 messages allowed   7 bytes allowed   8 turns a minute allowed
 --       9 token   10 lease, ms   11 earlier messages to return   12 their bytes at most   13 message's id   14 message, JSON
 --       15 fingerprint   16 records allowed   17… name and time to live, ms, of each record
--- Returns {'ok', 'begun', seq, agent's reference, agent's id, '', the message, earlier messages…},
--- {'ok', 'replayed', seq, agent's reference, agent's id, failure, the message, its replies…} for a request whose turn has ended,
--- {'missing'}, {'closed'}, {'full'}, {'taken'}, {'damaged'}, {'reused'}, {'quota'}, {'busy', ms left}, or {'rate', ms until the next
--- minute}.
+-- Returns {'ok', 'begun', seq, agent's reference, agent's id, '', how often the message was asked before, seq of the question before, the
+-- message, earlier messages…}, {'ok', 'replayed', seq, agent's reference, agent's id, failure, '', '', the message, its replies…} for a request
+-- whose turn has ended, {'missing'}, {'closed'}, {'full'}, {'taken'}, {'damaged'}, {'reused'}, {'quota'}, {'busy', ms left, seq if the turn is that of the
+-- same request}, or {'rate', ms until the next minute}.
 -- The token of the conversation or of a record shows this call's own first execution, as long as no other turn has followed; after
 -- that the message's id is taken. {'lost'} when the turn of the first execution has ended.
 
 local id, tenantId, userId, ttl, lag, most, mostBytes, mostTurns, token, lease, context, contextBytes, messageId, given, fingerprint,
   mostRecords = unpack(ARGV)
 local now = clock()
-local c, outcome = open(id, tenantId, userId, 'agentRef', 'externalId')
+local c, outcome = open(id, tenantId, userId, 'agentRef', 'externalId', 'againSeq', 'again')
 if not c then return outcome end
 
 local names, ttls, known, past = {}, {}, {}, nil
@@ -29,25 +29,27 @@ local live = c.turnLeaseUntil > 0
 local u = used(now)
 
 -- reply returns the turn's message with what precedes or follows it.
-local function reply(kind, seq, failure, stored, around)
-  local all = {'ok', kind, seq, c.agentRef or '', c.externalId or '', failure, stored}
+local function reply(kind, seq, failure, again, before, stored, around)
+  local all = {'ok', kind, seq, c.agentRef or '', c.externalId or '', failure, again, before, stored}
   for _, element in ipairs(around) do all[#all + 1] = element end
   return all
 end
 
 -- begun returns the turn with the messages before it.
-local function begun(stored)
+local function begun(stored, previous)
   local before = {}
   if tonumber(context) > 0 then
     local _
     _, before = page(c, math.max(1, c.questionSeq - context), c.questionSeq - 1, tonumber(contextBytes), 0)
   end
-  return reply('begun', c.questionSeq, '', stored, before)
+  local again = tonumber(c.againSeq or 0) == c.questionSeq and c.again or 0
+  return reply('begun', c.questionSeq, '', again, previous, stored, before)
 end
 
--- take takes the turn for the message with the seq. It writes the named attributes too.
+-- take takes the turn for the message with the seq, and returns the seq of the question before. It writes the named attributes too.
 local function take(seq, ...)
   change(c, now)
+  local previous = c.questionSeq
   c.turnToken, c.turnLeaseUntil, c.questionSeq = token, now + lease, seq
   local attributes = {'version', 'updatedAt', 'turnToken', 'turnLeaseUntil', 'questionSeq', ...}
   local counted = access(c, now, ttl, lag)
@@ -61,24 +63,28 @@ local function take(seq, ...)
     local record = {fingerprint = fingerprint, conversationId = id, turnToken = token, questionSeq = seq}
     remember(name, record, now, ttls[i], tonumber(mostRecords))
   end
+  redis.pcall('PUBLISH', events, '') -- who is not told looks by and by
+  return previous
 end
 
 if c.turnToken == token or past and past.turnToken == token then
   if c.turnToken ~= token or not live then return {'lost'} end
-  return begun(message(c.questionSeq))
+  return begun(message(c.questionSeq), c.questionSeq) -- which was before is forgotten
 end
-if past and live and past.turnToken == c.turnToken then return {'busy', text(c.turnLeaseUntil - now)} end
+if past and live and past.turnToken == c.turnToken then return {'busy', text(c.turnLeaseUntil - now), past.questionSeq} end
 if past and past.failure == 'not_asked' and past.questionSeq == c.messageCount and c.status == 'active' then
-  local stored = unfail(c, past.questionSeq)
-  take(past.questionSeq)
-  return begun(stored)
+  mark(c, 'complete')
+  c.again = (tonumber(c.againSeq or 0) == past.questionSeq and c.again or 0) + 1
+  c.againSeq = past.questionSeq
+  local previous = take(past.questionSeq, 'again', 'againSeq')
+  return begun(message(past.questionSeq), previous)
 end
 if past then
   for i, name in ipairs(names) do
     if not known[i] then remember(name, past, now, ttls[i], tonumber(mostRecords)) end
   end
   local last = past.questionSeq + (past.replyCount or 0)
-  return reply('replayed', past.questionSeq, past.failure or '', message(past.questionSeq),
+  return reply('replayed', past.questionSeq, past.failure or '', '', '', message(past.questionSeq),
     redis.call('LRANGE', messages, past.questionSeq, last - 1))
 end
 
@@ -96,7 +102,6 @@ if u.bytes + #given > tonumber(mostBytes) then
 end
 countTurn(u)
 
-local stored = push(c, math.max(now, c.updatedAt), {given})
+local stored = push(c, math.max(now, c.updatedAt), {given}, 'complete')
 c['message:' .. messageId] = c.messageCount
-take(c.messageCount, 'messageCount', 'message:' .. messageId)
-return begun(stored)
+return begun(stored, take(c.messageCount, 'messageCount', 'message:' .. messageId))

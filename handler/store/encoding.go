@@ -186,7 +186,7 @@ func decodeSummary(owner chat.Owner, id, text string) (c chat.Conversation, meta
 
 // decodeTurn reads the reply of begin.lua.
 func decodeTurn(reply []string) (chat.Turn, error) {
-	if len(reply) < 6 {
+	if len(reply) < 8 {
 		return chat.Turn{}, fmt.Errorf("turn: %w", chat.ErrDamaged)
 	}
 	seq, err := strconv.ParseInt(reply[1], 10, 64)
@@ -194,14 +194,19 @@ func decodeTurn(reply []string) (chat.Turn, error) {
 		return chat.Turn{}, err
 	}
 	turn := chat.Turn{AgentRef: reply[2], ExternalID: reply[3]}
-	if turn.Message, err = decodeMessage(reply[5], seq, 0); err != nil {
+	if turn.Message, err = decodeMessage(reply[7], seq, 0); err != nil {
 		return chat.Turn{}, err
 	}
-	around := reply[6:]
+	around := reply[8:]
 	if reply[0] == "replayed" {
 		turn.Replayed, turn.Failure = true, reply[4]
 		turn.Replies, err = decodeMessages(around, seq+1, 0)
 		return turn, err
+	}
+	for i, into := range []*int64{&turn.Attempt, &turn.Before} {
+		if *into, err = strconv.ParseInt(reply[5+i], 10, 64); err != nil {
+			return chat.Turn{}, err
+		}
 	}
 	turn.Message.State = chat.Pending
 	turn.History, err = decodeMessages(around, seq-int64(len(around)), 0)
@@ -228,6 +233,9 @@ func decodeMessage(element string, seq, pending int64) (chat.StoredMessage, erro
 	if state, ok := strings.CutPrefix(rest, `"state":"`); ok {
 		state, rest, good = strings.Cut(state, `",`)
 		m.State = chat.State(state)
+		if failure, ok := strings.CutPrefix(rest, `"failure":"`); ok && good {
+			m.Failure, rest, good = strings.Cut(failure, `",`)
+		}
 	}
 	at, isNext := strings.CutPrefix(rest, `"createdAt":`)
 	at, body, isFollowed := strings.Cut(at, ",")
@@ -237,7 +245,7 @@ func decodeMessage(element string, seq, pending int64) (chat.StoredMessage, erro
 	}
 	m.CreatedAt = fromMilli(ms)
 	if seq == pending {
-		m.State = chat.Pending
+		m.State, m.Failure = chat.Pending, ""
 	}
 	m.JSON = make([]byte, 0, 1+len(body))
 	m.JSON = append(append(m.JSON, '{'), body...)
@@ -248,9 +256,9 @@ func decodeMessage(element string, seq, pending int64) (chat.StoredMessage, erro
 func decodeAnyMessage(element string, seq, pending int64) (chat.StoredMessage, error) {
 	var members map[string]jsontext.Value
 	var at int64
-	state := chat.Complete
+	state, failure := chat.Complete, ""
 	err := json.Unmarshal([]byte(element), &members)
-	for name, into := range map[string]any{"state": &state, "createdAt": &at} {
+	for name, into := range map[string]any{"state": &state, "failure": &failure, "createdAt": &at} {
 		if value, ok := members[name]; ok && err == nil {
 			err = json.Unmarshal(value, into)
 		}
@@ -260,13 +268,13 @@ func decodeAnyMessage(element string, seq, pending int64) (chat.StoredMessage, e
 		return chat.StoredMessage{}, fmt.Errorf("message %d: %w", seq, chat.ErrDamaged)
 	}
 	if seq == pending {
-		state = chat.Pending
+		state, failure = chat.Pending, ""
 	}
 	text, err := json.Marshal(members, json.Deterministic(true))
 	if err != nil {
 		return chat.StoredMessage{}, fmt.Errorf("message %d: %w", seq, chat.ErrDamaged)
 	}
-	return chat.StoredMessage{Seq: seq, State: state, CreatedAt: fromMilli(at), JSON: text}, nil
+	return chat.StoredMessage{Seq: seq, State: state, CreatedAt: fromMilli(at), JSON: text, Failure: failure}, nil
 }
 
 func fromMilli(ms int64) time.Time {

@@ -19,8 +19,9 @@ import (
 type Memory struct {
 	limits chat.Limits
 
-	mu     sync.Mutex
-	owners map[chat.Owner]*account
+	mu      sync.Mutex
+	owners  map[chat.Owner]*account
+	watches map[*watch]bool
 }
 
 // account is all that belongs to one owner.
@@ -29,6 +30,9 @@ type account struct {
 	records       map[string]record // by their names
 	windowStart   time.Time         // of the minute in which turns are counted
 	turns         int64
+
+	logWindow time.Time // when the time began in which logged counts
+	logged    int       // bytes of entries of logs
 }
 
 // entry is a conversation with its messages and its turn.
@@ -41,6 +45,13 @@ type entry struct {
 	turnToken      string    // of the last turn that began
 	turnLeaseUntil time.Time // when the live turn dies; zero once it has ended
 	questionSeq    int64     // of that turn's message
+	cancelToken    string    // the turn whose end the owner has asked for
+	cancelCall     string    // and by which call
+
+	questions map[int64]bool // the seqs of those of the user
+	attempt   int64          // how often the last question was asked before
+	log       []chat.Entry
+	logUntil  time.Time // when it is gone
 }
 
 // record is an idempotency record of a turn or of a start.
@@ -62,7 +73,7 @@ type record struct {
 
 // NewMemory returns an empty store.
 func NewMemory(limits chat.Limits) *Memory {
-	return &Memory{limits: limits, owners: make(map[chat.Owner]*account)}
+	return &Memory{limits: limits, owners: make(map[chat.Owner]*account), watches: make(map[*watch]bool)}
 }
 
 // Claim implements chat.Store.
@@ -120,7 +131,7 @@ func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.
 			Metadata: keptMetadata(given.Metadata), Status: chat.Active, Version: 1,
 			CreatedAt: now, UpdatedAt: now, LastAccessedAt: now, ExpiresAt: now.Add(m.limits.TTL),
 		},
-		ids: make(map[string]bool), agentRef: s.AgentRef,
+		ids: make(map[string]bool), questions: make(map[int64]bool), agentRef: s.AgentRef,
 	}
 	for _, message := range s.Messages {
 		e.push(now, messageID(message), message)
@@ -159,15 +170,17 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	})
 	switch {
 	case isRepeated && isLive && e.turnToken == b.Token:
-		return e.begun(b), nil
+		return e.begun(b, e.questionSeq), nil // which was before is forgotten
 	case isRepeated:
 		return chat.Turn{}, chat.ErrTurnLost
 	case past != nil && past.questionSeq == e.pending():
-		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now)}
+		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now), Seq: past.questionSeq}
 	case past != nil && past.failure == chat.ErrNotAsked.Code && past.questionSeq == e.MessageCount && e.Status == chat.Active:
-		e.messages[past.questionSeq-1].State = chat.Complete
+		e.messages[past.questionSeq-1].State, e.messages[past.questionSeq-1].Failure = chat.Complete, ""
+		before := e.questionSeq
+		e.attempt++
 		m.take(a, e, now, b, past.questionSeq)
-		return e.begun(b), nil
+		return e.begun(b, before), nil
 	case past != nil:
 		for _, r := range b.Records {
 			if _, isKnown := a.records[r.Name]; !isKnown {
@@ -189,8 +202,11 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	}
 	a.turns++
 	e.push(later(now, e.UpdatedAt), b.MessageID, b.JSON)
+	e.questions[e.MessageCount] = true
+	before := e.questionSeq
+	e.attempt = 0
 	m.take(a, e, now, b, e.MessageCount)
-	return e.begun(b), nil
+	return e.begun(b, before), nil
 }
 
 // take makes the message with the given seq the one that is asked under b. The caller holds m.mu.
@@ -201,11 +217,17 @@ func (m *Memory) take(a *account, e *entry, now time.Time, b chat.Begin, seq int
 	for _, r := range b.Records {
 		m.remember(a, now, r, record{turnToken: b.Token, questionSeq: seq})
 	}
+	for w := range m.watches {
+		if w.owner == e.Owner && w.id == e.ID {
+			w.begun()
+		}
+	}
 }
 
 // begun is the live turn.
-func (e *entry) begun(b chat.Begin) chat.Turn {
+func (e *entry) begun(b chat.Begin, before int64) chat.Turn {
 	return chat.Turn{
+		Attempt: e.attempt, Before: before,
 		Message:  e.page(e.questionSeq-1, e.questionSeq)[0],
 		History:  newest(e.page(e.questionSeq-1-int64(b.Context), e.questionSeq-1), b.ContextBytes, 0),
 		AgentRef: e.agentRef, ExternalID: e.ExternalID,
@@ -220,43 +242,51 @@ func (e *entry) replayed(r record) chat.Turn {
 	}
 }
 
-// Renew implements chat.Store.
-func (m *Memory) Renew(_ context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := clock()
-	e, err := m.open(m.account(owner), id, now)
-	if err != nil {
-		return err
-	}
-	if !e.isHeld(token, now) {
-		return chat.ErrTurnLost
-	}
-	e.turnLeaseUntil = now.Add(lease)
-	m.access(e, now)
-	return nil
-}
-
-// Finish implements chat.Store.
-func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
+// Append implements chat.Store.
+func (m *Memory) Append(_ context.Context, owner chat.Owner, id string, req chat.Append) (chat.Appended, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := clock()
 	a := m.account(owner)
 	e, err := m.open(a, id, now)
 	if err != nil {
-		return time.Time{}, err
+		return chat.Appended{}, err
+	}
+	if !e.isHeld(req.Token, now) {
+		return chat.Appended{}, chat.ErrTurnLost
+	}
+	e.turnLeaseUntil = now.Add(req.Lease)
+	m.access(e, now)
+	return chat.Appended{Cancelled: e.cancelToken == req.Token, Dropped: e.tell(a, now, req.Entries)}, nil
+}
+
+// Finish implements chat.Store.
+func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := clock()
+	a := m.account(owner)
+	e, err := m.open(a, id, now)
+	if err != nil {
+		return chat.Finished{}, err
 	}
 	if !e.isHeld(f.Token, now) {
 		if at, isEnded := a.ended(e, f); isEnded {
-			return at, nil
+			return chat.Finished{At: at}, nil
 		}
-		return time.Time{}, chat.ErrTurnLost
+		return chat.Finished{}, chat.ErrTurnLost
+	}
+	if f.State == chat.Complete && e.cancelToken == f.Token {
+		return chat.Finished{}, chat.ErrCancelled
 	}
 	e.end(f.State)
+	e.messages[e.questionSeq-1].Failure = f.Failure
 	at := e.change(now)
 	for _, reply := range f.Replies {
 		e.push(at, messageID(reply), reply)
+		if f.State != chat.Complete {
+			e.messages[len(e.messages)-1].State = chat.Partial
+		}
 	}
 	e.ExternalID, e.agentRef = cmp.Or(f.ExternalID, e.ExternalID), cmp.Or(f.AgentRef, e.agentRef)
 	for _, r := range f.Records {
@@ -265,7 +295,7 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 			a.records[r.Name] = known
 		}
 	}
-	return at, nil
+	return chat.Finished{At: at, Dropped: e.tell(a, now, f.Entries)}, nil
 }
 
 // ended returns the stamp of f's own first execution, if there was one. Without a record, the messages show it.
@@ -563,7 +593,7 @@ func (e *entry) page(after, last int64) []chat.StoredMessage {
 	page := slices.Clone(e.messages[max(0, after):last])
 	for i := range page {
 		if page[i].Seq == e.pending() {
-			page[i].State = chat.Pending
+			page[i].State, page[i].Failure = chat.Pending, ""
 		}
 	}
 	return page

@@ -28,6 +28,7 @@ type Redis struct {
 	log     *slog.Logger
 	damaged damagedEntries
 	shares  *shares
+	watcher *watcher
 }
 
 // Options configure a Redis store.
@@ -44,13 +45,14 @@ func NewRedis(client, health redis.UniversalClient, o Options, log *slog.Logger)
 	return &Redis{
 		client: client, options: o, log: log, shares: newShares(o.Share),
 		breaker: newBreaker(func(ctx context.Context) error { return health.Ping(ctx).Err() }, log),
-		monitor: &monitor{client: health, replicas: o.Replicas, log: log},
+		monitor: &monitor{client: health, replicas: o.Replicas, log: log}, watcher: newWatcher(client, log),
 	}
 }
 
 // Close ends what the store does in the background.
 func (r *Redis) Close() {
 	r.breaker.close()
+	r.watcher.close()
 }
 
 // Claim implements chat.Store.
@@ -132,30 +134,33 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 	return turn, nil
 }
 
-// Renew implements chat.Store.
-func (r *Redis) Renew(ctx context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
-	args := append(r.argsOf(owner, id, 4), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
-		token, lease.Milliseconds())
-	_, err := r.run(ctx, renewScript, conversationKeys(owner, id), args...)
-	return err
+// Append implements chat.Store.
+func (r *Redis) Append(ctx context.Context, owner chat.Owner, id string, a chat.Append) (chat.Appended, error) {
+	args := append(r.argsOf(owner, id, 4+4*len(a.Entries)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+		a.Token, a.Lease.Milliseconds())
+	reply, err := r.run(ctx, appendScript, conversationKeys(owner, id), appendEntries(args, a.Entries)...)
+	if err != nil {
+		return chat.Appended{}, err
+	}
+	return chat.Appended{Cancelled: reply[0] != "", Dropped: reply[1] != ""}, nil
 }
 
 // Finish implements chat.Store.
-func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
-	args := append(r.argsOf(owner, id, 7+len(f.Records)+len(f.Replies)),
-		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, len(f.Records))
+func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
+	args := append(r.argsOf(owner, id, 8+len(f.Records)+len(f.Replies)+4*len(f.Entries)),
+		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, len(f.Records), len(f.Replies))
 	for _, record := range f.Records {
 		args = append(args, digest(record.Name))
 	}
-	reply, err := r.run(ctx, finishScript, conversationKeys(owner, id), appendAll(args, f.Replies)...)
+	reply, err := r.run(ctx, finishScript, conversationKeys(owner, id), appendEntries(appendAll(args, f.Replies), f.Entries)...)
 	if err != nil {
-		return time.Time{}, err
+		return chat.Finished{}, err
 	}
 	at, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("redis: finish: %w", err)
+		return chat.Finished{}, fmt.Errorf("redis: finish: %w", err)
 	}
-	return fromMilli(at), nil
+	return chat.Finished{At: fromMilli(at), Dropped: reply[1] != ""}, nil
 }
 
 // Update implements chat.Store.
@@ -441,6 +446,8 @@ func (r *Redis) outcome(reply []string) error {
 		return chat.ErrVersion
 	case "lost":
 		return chat.ErrTurnLost
+	case "cancelled":
+		return chat.ErrCancelled
 	case "damaged":
 		return chat.ErrDamaged
 	case "newer":
@@ -450,7 +457,13 @@ func (r *Redis) outcome(reply []string) error {
 		if err != nil {
 			return err
 		}
-		return &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
+		busy := &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
+		if len(reply) > 2 {
+			if busy.Seq, err = strconv.ParseInt(reply[2], 10, 64); err != nil {
+				return err
+			}
+		}
+		return busy
 	default:
 		return fmt.Errorf("unknown outcome %q", reply[0])
 	}

@@ -36,7 +36,7 @@ end
 for _, attribute in ipairs(CONTENT) do c.bytes = c.bytes + #(c[attribute] or '') end
 if u.bytes + c.bytes + size > tonumber(mostBytes) then return {'quota'} end
 
-push(c, now, given)
+push(c, now, given, 'complete')
 local fields, shown = {}, {metadataBytes = c.metadata and #c.metadata}
 for attribute, value in pairs(c) do
   if attribute ~= 'id' and attribute ~= 'largeMessages' then
