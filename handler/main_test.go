@@ -27,6 +27,7 @@ import (
 	"chatkeep/handler/agent"
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 	"chatkeep/handler/hosttest"
 	"chatkeep/handler/redistest"
 	"chatkeep/handler/store"
@@ -127,6 +128,9 @@ func (d *deployment) call(method, path, user, body string) (reply, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
+	if err == nil {
+		contract.Load(d.t).Check(d.t, request, []byte(body), response, text)
+	}
 	r := reply{status: response.StatusCode, header: response.Header, text: string(text)}
 	if err == nil && len(text) > 0 {
 		var numbers struct{ Status any }
