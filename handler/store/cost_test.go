@@ -36,8 +36,10 @@ func TestWhatATurnCosts(t *testing.T) {
 		{"a start", 14, 1 << 20, func() { w.start() }},
 		{"a send", 28, 2560, func() {
 			b := begin(newID(), "Hello")
-			b.Records, b.Context = nil, 0
-			w.finish(id, answerTo(b, w.begin(id, b).Message.Seq, "Hello"))
+			b.Records, b.Context, b.Title, b.Preview = nil, 0, "Hello", "Hello"
+			f := answerTo(b, w.begin(id, b).Message.Seq, "Hello")
+			f.Preview = "Hello"
+			w.finish(id, f)
 		}},
 		{"a get", 5, 0, func() { w.get(id) }},
 		{"a look while nothing happens", 3, 0, func() { w.events(id, chat.EventID{}) }},
