@@ -57,7 +57,8 @@ type Store interface {
 	// Delete ends a conversation at once, with all that it holds; nothing brings it back. A deletion that d.Record identifies was done
 	// before: that is replayed. ErrKeyReused: the record has another fingerprint.
 	Delete(ctx context.Context, owner Owner, id string, d Deletion) (replayed bool, err error)
-	// Erase ends everything that the owner has, step by step: an error may leave a part of it, for the next call to end. Deletions leave
+	// Erase ends everything that the owner has, step by step: an error may leave a part of it, for the next call to end, which counts only
+	// what it ends itself. Deletions leave
 	// nothing to tell a late start by.
 	Erase(ctx context.Context, owner Owner) (Erasure, error)
 	// Get returns a conversation and a page of its messages, oldest first, and counts as an access unless p.Unseen. When p.Known is

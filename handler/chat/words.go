@@ -27,7 +27,8 @@ func titleOf(text string) string {
 	end := 0
 	characters, segments := graphemes.FromString(title), words.FromString(folded)
 	for segments.Next() && segments.End() <= len(title) {
-		for characters.End() < segments.End() && characters.Next() {
+		for characters.End() < segments.End() {
+			characters.Next()
 		}
 		if characters.End() == segments.End() { // a word may begin within a character
 			end = segments.End()

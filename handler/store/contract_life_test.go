@@ -24,11 +24,11 @@ func (w *world) listed(id string) chat.Conversation {
 	return chat.Conversation{}
 }
 
-// say is a question that gives a title and a preview, with an answer that has a preview.
-func (w *world) say(id, title, question, reply string) {
+// say is a question that gives a title, with an answer that has a preview.
+func (w *world) say(id, title, reply string) {
 	w.t.Helper()
 	b := begin(newID(), "question")
-	b.Title, b.Preview = title, question
+	b.Title = title
 	f := answerTo(b, w.begin(id, b).Message.Seq, "answer")
 	f.Preview = reply
 	w.finish(id, f)
@@ -53,9 +53,9 @@ var titleRules = map[string]rule{
 		shows(chat.User, "question")
 		w.finish(id, failed(b, 2, chat.ErrAgentFailed))
 		shows(chat.User, "question")
-		w.say(id, "", "", "a \"quoted\"\n/é\t👍🏽\u2028 answer")
+		w.say(id, "", "a \"quoted\"\n/é\t👍🏽\u2028 answer")
 		shows(chat.Assistant, "a \"quoted\"\n/é\t👍🏽\u2028 answer")
-		w.say(id, "", "", "") // a card answers a value
+		w.say(id, "", "") // a card answers a value
 		w.update(id, chat.Update{Title: new("title"), Status: new(chat.Completed)})
 		w.sleep(time.Hour)
 		c, _ := w.get(id)
@@ -94,19 +94,19 @@ var titleRules = map[string]rule{
 			require.Equal(t, title, c.Title)
 			require.Equal(t, title, w.listed(id).Title)
 		}
-		w.say(id, "", "", "answer")
+		w.say(id, "", "answer")
 		called("")
-		w.say(id, "first", "", "")
+		w.say(id, "first", "")
 		called("first")
 		c, _ := w.get(id)
 		require.Equal(t, int64(5), c.Version, "it is no change by itself")
-		w.say(id, "second", "", "")
+		w.say(id, "second", "")
 		called("first")
 
 		given, err := w.Start(t.Context(), w.owner, chat.Start{Conversation: chat.Conversation{ID: newID(), Title: "given"}})
 		require.NoError(t, err)
 		id = given.ID
-		w.say(id, "first", "", "")
+		w.say(id, "first", "")
 		called("given")
 	},
 
@@ -118,24 +118,24 @@ var titleRules = map[string]rule{
 				return w.update(id, chat.Update{Title: new(""), Metadata: map[string]string{"a": "b"}}).Title
 			},
 			"after": func(id string) string {
-				w.say(id, "given", "", "")
+				w.say(id, "given", "")
 				return w.update(id, chat.Update{Title: new("mine")}).Title
 			},
 			"none, after": func(id string) string {
-				w.say(id, "given", "", "")
+				w.say(id, "given", "")
 				return w.update(id, chat.Update{Title: new("")}).Title
 			},
 		} {
 			id := w.start()
 			title := set(id)
-			w.say(id, "another", "", "")
+			w.say(id, "another", "")
 			c, _ := w.get(id)
 			require.Equal(t, title, c.Title, name)
 			require.Equal(t, title, w.listed(id).Title, name)
 		}
 	},
 
-	"there must be room for the title that a message gives": func(t *testing.T, w *world) {
+	"there must be room for the title that a message gives": func(_ *testing.T, w *world) {
 		b := begin("one", strings.Repeat("x", 1000))
 		b.Records, b.Title = nil, strings.Repeat("t", 100)
 		w.Store = w.open(withLimits(func(l *chat.Limits) { l.Bytes = int64(len(b.JSON)) + 99 }))

@@ -29,6 +29,8 @@ type Redis struct {
 	damaged damagedEntries
 	shares  *shares
 	watcher *watcher
+
+	eraseLogEvery time.Duration // see Erase
 }
 
 // Options configure a Redis store.
@@ -46,6 +48,7 @@ func NewRedis(client, health redis.UniversalClient, o Options, log *slog.Logger)
 		client: client, options: o, log: log, shares: newShares(o.Share),
 		breaker: newBreaker(func(ctx context.Context) error { return health.Ping(ctx).Err() }, log),
 		monitor: &monitor{client: health, replicas: o.Replicas, log: log}, watcher: newWatcher(client, log),
+		eraseLogEvery: time.Second,
 	}
 }
 
