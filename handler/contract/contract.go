@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -70,36 +71,40 @@ func Load(t testing.TB) *Contract {
 }
 
 // Check holds an exchange to the contract: the answer always, and the request when it was accepted. What the handler has not answered, as
-// its lack of an X-Request-Id shows, and paths that are not in the contract, count as kept when they are refused.
+// its lack of an X-Request-Id shows, is not its business, nor are preflights, HEAD, which answers as GET does without a body, and paths that
+// are not the API's.
 func (c *Contract) Check(t testing.TB, request *http.Request, sent []byte, response *http.Response, got []byte) {
 	t.Helper()
-	if response.Header.Get("X-Request-Id") == "" {
-		return
-	}
-	method := request.Method
-	if method == http.MethodHead { // which answers as GET does, without the body
+	method, path := request.Method, request.URL.Path
+	isAPI := strings.HasPrefix(path, "/api/") || path == "/health"
+	if response.Header.Get("X-Request-Id") == "" || method == http.MethodHead || method == http.MethodOptions || !isAPI {
 		return
 	}
 	asked := request.Clone(t.Context())
 	asked.Method, asked.URL.Scheme, asked.URL.Host, asked.Host = method, "https", "chat.contoso.com", "chat.contoso.com"
-	if !c.has(method, asked.URL.Path) {
-		require.GreaterOrEqual(t, response.StatusCode, 400, "%s %s is answered, and not in openapi.yaml", method, asked.URL.Path)
+	if c.operation(method, path) == nil {
+		require.GreaterOrEqual(t, response.StatusCode, 400, "%s %s is answered, and not in openapi.yaml", method, path)
 		c.checkProblem(t, got)
 		return
 	}
 	if response.StatusCode == http.StatusMethodNotAllowed { // which every path can be answered with
 		return
 	}
+	if media, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); media == "application/x-ndjson" || media == "text/event-stream" {
+		require.Contains(t, c.content(method, path, response.StatusCode), media)
+		return
+	}
 	answer := *response
 	answer.Body = io.NopCloser(bytes.NewReader(got))
 	answer.Request = asked
 	good, wrong := c.validate.ValidateHttpResponse(asked, &answer)
-	require.True(t, good, "%s %s is answered by %d, not as openapi.yaml says: %s\n%.2000s", method, asked.URL.Path, response.StatusCode, text(wrong), got)
+	require.True(t, good, "%s %s is answered by %d, not as openapi.yaml says: %s\n%.2000s", method, path, response.StatusCode, text(wrong), got)
 	if response.StatusCode < 300 {
+		sent = bytes.TrimPrefix(sent, []byte("\ufeff"))
 		asked.Body = io.NopCloser(bytes.NewReader(sent))
 		asked.ContentLength = int64(len(sent))
 		good, wrong = c.validate.ValidateHttpRequestSync(asked)
-		require.True(t, good, "%s %s is accepted, and openapi.yaml does not allow it: %s\n%.2000s", method, asked.URL.Path, text(wrong), sent)
+		require.True(t, good, "%s %s is accepted, and openapi.yaml does not allow it: %s\n%.2000s", method, path, text(wrong), sent)
 	}
 }
 
@@ -112,15 +117,23 @@ func (c *Contract) checkProblem(t testing.TB, got []byte) {
 	require.NotEmpty(t, p.Detail)
 }
 
-// has tells whether there is an operation.
-func (c *Contract) has(method, path string) bool {
+// operation is what the contract says of a method at a path, or nil.
+func (c *Contract) operation(method, path string) map[string]any {
 	for template, item := range c.Document["paths"].(map[string]any) {
 		if matches(template, path) {
-			_, ok := item.(map[string]any)[strings.ToLower(method)]
-			return ok
+			operation, _ := item.(map[string]any)[strings.ToLower(method)].(map[string]any)
+			return operation
 		}
 	}
-	return false
+	return nil
+}
+
+// content is what an answer may be, by media type.
+func (c *Contract) content(method, path string, status int) map[string]any {
+	answers, _ := c.operation(method, path)["responses"].(map[string]any)
+	answer, _ := answers[strconv.Itoa(status)].(map[string]any)
+	content, _ := answer["content"].(map[string]any)
+	return content
 }
 
 func matches(template, path string) bool {
