@@ -121,7 +121,7 @@ resource apiRoute 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-06-01' = {
   name: 'api'
   parent: endpoint
   properties: {
-    patternsToMatch: ['/api/chat/*']
+    patternsToMatch: ['/api/chat/*', '/api/openapi.json']
     originGroup: { id: originGroup.id }
     ruleSets: [{ id: responseHeaders.id }]
     supportedProtocols: ['Http', 'Https']
