@@ -230,6 +230,7 @@ type Page struct {
 	Before int64
 	Limit  int
 	Known  int64 // the version that the caller has; 0: none
+	Bytes  int64 // of the messages, at most, or one message; 0: PageBytes
 	Unseen bool  // it is no access
 }
 

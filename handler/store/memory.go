@@ -392,7 +392,7 @@ func (m *Memory) Get(_ context.Context, owner chat.Owner, id string, p chat.Page
 	if p.Before > 0 {
 		last = min(last, p.Before-1)
 	}
-	return e.conversation(), newest(e.page(last-int64(p.Limit), last), chat.PageBytes, 1), nil
+	return e.conversation(), newest(e.page(last-int64(p.Limit), last), cmp.Or(p.Bytes, chat.PageBytes), 1), nil
 }
 
 // List implements chat.Store.

@@ -2,6 +2,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,7 @@ func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Pag
 		lag = never
 	}
 	args := append(r.argsOf(owner, id, 6), r.options.Limits.TTL.Milliseconds(), lag,
-		p.Before, p.Limit, p.Known, chat.PageBytes)
+		p.Before, p.Limit, p.Known, cmp.Or(p.Bytes, chat.PageBytes))
 	reply, err := r.run(ctx, getScript, conversationKeys(owner, id), args...)
 	if err != nil {
 		return chat.Conversation{}, nil, err
