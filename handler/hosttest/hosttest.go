@@ -55,7 +55,7 @@ type Host struct {
 	stdout, stderr []string
 }
 
-// Package packages this module's handler with scripts/package.sh and returns the script root. The caller removes the folder around it.
+// Package packages this module's handler with scripts/package and returns the script root. The caller removes the folder around it.
 func Package(t testing.TB) string {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "hosttest")
@@ -63,8 +63,8 @@ func Package(t testing.TB) string {
 	dist := filepath.Join(folder, "dist")
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	require.NoError(t, err)
-	command := exec.Command(filepath.Join(strings.TrimSpace(string(root)), "scripts", "package.sh"))
-	command.Env = append(os.Environ(), "DIST="+dist, "VERSION=test")
+	command := exec.Command("go", "run", "./scripts/package", "-to", dist, "-version", "test")
+	command.Dir = strings.TrimSpace(string(root))
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return dist
