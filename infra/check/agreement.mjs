@@ -140,7 +140,7 @@ export function checkRoutes(project) {
 }
 
 // What docs/deploy.md may name beside parameters, outputs and settings: the environment of scripts, and commands of Redis.
-const ofScripts = ['ALLOW_CLI', 'TOKEN', 'WAIT', 'LASTEXITCODE', 'DBSIZE', 'HGETALL', 'LLEN', 'PTTL', 'DUMP', 'RESTORE']
+const ofScripts = ['ALLOW_CLI', 'TOKEN', 'WAIT', 'DBSIZE', 'HGETALL', 'LLEN', 'PTTL', 'DUMP', 'RESTORE']
 
 /** checkManual compares the names in docs/deploy.md with what there is, and its capacity table with the bytes it was computed from. */
 export function checkManual(project) {

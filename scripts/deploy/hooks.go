@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -11,7 +12,7 @@ import (
 
 // check says what could not work before azd makes anything. On a first provisioning alerts wait for the first package.
 func check() error {
-	given, err := parameters()
+	given, err := parameters("location") // on the first run azd asks for it after its hooks
 	if err != nil {
 		return err
 	}
@@ -28,6 +29,11 @@ func check() error {
 // checkRegion asks where Flex Consumption runs. Without the Azure CLI nobody can be asked, and Azure itself refuses the region later.
 func checkRegion(given map[string]any) error {
 	if given["hosting"] != "flex" {
+		return nil
+	}
+	location := given["location"].(string)
+	if location == "" {
+		fmt.Println("The region was not checked, for it is not chosen yet")
 		return nil
 	}
 	if !hasAzure() {
@@ -48,7 +54,6 @@ func checkRegion(given map[string]any) error {
 	for _, region := range regions {
 		names = append(names, plain(region.Name))
 	}
-	location := given["location"].(string)
 	if slices.Contains(names, plain(location)) {
 		return nil
 	}
@@ -64,25 +69,29 @@ func sayWhoIsTold(given map[string]any) {
 	}
 }
 
-// storage waits until a blob can be written where the package goes. That shows the deployer's role, which is as old as the app's.
+// storage waits until a blob can be written where the package goes. That shows the deployer's role, which is as old as the app's. Who
+// has no such role, or cannot be asked, goes on: publishing tells for itself.
 func storage() error {
 	container := os.Getenv("PACKAGE_CONTAINER_URL")
+	why := ""
 	switch {
 	case container == "":
-		return fmt.Errorf("PACKAGE_CONTAINER_URL is missing: provision first")
+		return errors.New("PACKAGE_CONTAINER_URL is missing: provision first")
 	case os.Getenv("CHATKEEP_VNET_ENABLED") == "true":
-		fmt.Println("The storage account is private and cannot be tried from here. If publishing is refused with 403, repeat it in five minutes")
-		return nil
+		why = "it is private"
 	case !hasAzure():
-		fmt.Println("The storage account was not tried, for the Azure CLI (az) is missing. If publishing is refused with 403, repeat it in five minutes")
-		return nil
+		why = errNoAzure.Error()
+	default:
+		probe := []string{"--blob-url", container + "/probe", "--auth-mode", "login", "--output", "none"}
+		err := patiently("Azure does not know the roles on the storage account yet", isRoleUnknown,
+			"az", append([]string{"storage", "blob", "upload", "--data", "probe", "--overwrite"}, probe...)...)
+		if err == nil {
+			return command("az", append([]string{"storage", "blob", "delete"}, probe...)...)
+		}
+		why = err.Error()
 	}
-	probe := []string{"--blob-url", container + "/probe", "--auth-mode", "login", "--output", "none"}
-	if err := patiently("Azure does not know the roles on the storage account yet", isRoleUnknown,
-		"az", append([]string{"storage", "blob", "upload", "--data", "probe", "--overwrite"}, probe...)...); err != nil {
-		return err
-	}
-	return command("az", append([]string{"storage", "blob", "delete"}, probe...)...)
+	fmt.Printf("The storage account cannot be tried (%s). If publishing is refused with 403, repeat azd deploy in five minutes\n", why)
+	return nil
 }
 
 // link approves Front Door's Private Link.
@@ -93,15 +102,15 @@ func link() error {
 	if !hasAzure() {
 		return fmt.Errorf("%w: approve \"%s\" under the Function App's private endpoint connections, for until then Front Door answers 5xx", errNoAzure, ours)
 	}
-	return approve(os.Getenv("AZURE_RESOURCE_GROUP"), os.Getenv("FUNCTION_APP_NAME"))
+	return approve(os.Getenv("AZURE_RESOURCE_GROUP"), os.Getenv("FUNCTION_APP_NAME"), "--subscription", os.Getenv("AZURE_SUBSCRIPTION_ID"))
 }
 
 const ours = "Chatkeep Front Door" // the request's message, in front-door-routes.bicep
 
-// approve waits for Front Door's request, which may appear minutes after the deployment, and approves it.
-func approve(group, app string) error {
+// approve waits for Front Door's request, which may appear minutes after the deployment, and approves it. more are further arguments.
+func approve(group, app string, more ...string) error {
 	for n := 1; ; n++ {
-		said, err := az("network", "private-endpoint-connection", "list", "--resource-group", group, "--name", app, "--type", "Microsoft.Web/sites")
+		said, err := az(append([]string{"network", "private-endpoint-connection", "list", "--resource-group", group, "--name", app, "--type", "Microsoft.Web/sites"}, more...)...)
 		if err != nil {
 			return err
 		}
@@ -135,7 +144,7 @@ func approve(group, app string) error {
 			return nil
 		}
 		if n == linkTries {
-			return fmt.Errorf("Front Door's Private Link request did not appear. Until it is approved Front Door answers 5xx; once it is there: go run ./scripts/deploy link") //nolint:revive,staticcheck // a name
+			return errors.New("the Private Link request of Front Door did not appear. Until it is approved Front Door answers 5xx; once it is there: go run ./scripts/deploy link")
 		}
 		fmt.Printf("Front Door's Private Link request is not there yet (%d of %d): again in %v\n", n, linkTries, pause())
 		time.Sleep(pause())

@@ -19,7 +19,8 @@ var (
 
 // parameters are those of infra/main.parameters.json, read from the environment, each of the type that infra/main.bicep declares. It
 // fails when one is unknown or missing, or has another type, and when the environment has a CHATKEEP_ variable that nothing reads.
-func parameters() (map[string]any, error) {
+// Those in later may be missing.
+func parameters(later ...string) (map[string]any, error) {
 	bicep, err := os.ReadFile("infra/main.bicep")
 	if err != nil {
 		return nil, fmt.Errorf("run it in the root of the project: %w", err)
@@ -28,10 +29,10 @@ func parameters() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return resolve(string(bicep), file, os.Environ())
+	return resolve(string(bicep), file, os.Environ(), later)
 }
 
-func resolve(bicep string, file []byte, environ []string) (map[string]any, error) {
+func resolve(bicep string, file []byte, environ, later []string) (map[string]any, error) {
 	var read struct {
 		Parameters map[string]struct{ Value any }
 	}
@@ -72,7 +73,7 @@ func resolve(bicep string, file []byte, environ []string) (map[string]any, error
 		} else if strings.Contains(text, "${") {
 			wrong = append(wrong, fmt.Errorf("infra/main.parameters.json: %s must be one ${VARIABLE=default}", name))
 		}
-		if text == "" && required[name] {
+		if text == "" && required[name] && !slices.Contains(later, name) {
 			wrong = append(wrong, fmt.Errorf("%s must be set", where))
 		}
 		value, err := typed(kind, text)

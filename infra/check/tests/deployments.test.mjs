@@ -1,6 +1,8 @@
 // What a deployment would make, for several sets of parameters, as the compiler expands them.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Compiler, find } from '../compiler.mjs'
@@ -148,6 +150,13 @@ describe('a deployment', () => {
     const open = await deploy({ redisLock: false })
     assert.deepEqual(open.all('Microsoft.Authorization/locks'), [])
     assert.equal(clients(open), 12000)
+  })
+
+  test('has as many alerts as docs/deploy.md says are billed', async () => {
+    const d = await deploy({})
+    const series = d.all('Microsoft.Insights/metricAlerts').reduce((sum, alert) => sum + (alert.properties.criteria.allOf?.length ?? 1), 0)
+    const [, metrics, queries] = readFileSync(join(root, 'docs/deploy.md'), 'utf8').match(/^\| alerts \| .* × (\d+) \+ .* × (\d+) \|/m)
+    assert.deepEqual([series, d.all('Microsoft.Insights/scheduledQueryRules').length], [Number(metrics), Number(queries)])
   })
 
   test('tells of Azure\'s incidents in one region, or in all', async () => {
