@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -425,7 +426,7 @@ func TestCancelling(t *testing.T) {
 				asked := time.Now()
 				require.True(t, cancel(&question.ID, "call"))
 				require.False(t, cancel(nil, ""))
-				events := append(begun[1:], restOf(t, stream)...)
+				events := slices.Concat(begun[1:], restOf(t, stream))
 				said, want := "1 2 3 4 ", []string{"delta: 1 ", "delta: 2 ", "delta: 3 ", "delta: 4 "}
 				if elsewhere {
 					require.LessOrEqual(t, time.Since(asked), time.Second)
