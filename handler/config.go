@@ -38,6 +38,15 @@ func readConfig(getenv func(string) string) (config, error) {
 	return c, errors.Join(env.errs...)
 }
 
+// readStoreConfig reads the settings of Redis and of what it holds.
+func readStoreConfig(getenv func(string) string) (config, error) {
+	env := &environment{getenv: getenv}
+	var c config
+	env.redis(&c)
+	env.limits(&c)
+	return c, errors.Join(env.errs...)
+}
+
 func (e *environment) config() config {
 	var c config
 	e.callers(&c)

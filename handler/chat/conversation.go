@@ -35,7 +35,15 @@ type Conversation struct {
 	CreatedAt      time.Time
 	UpdatedAt      time.Time // of the last message or change of a message's state; never goes backwards
 	LastAccessedAt time.Time // of the owner's last counted start, send or get; see Limits.Lag
-	ExpiresAt      time.Time // LastAccessedAt plus the store's time to live: it lives at least until then
+	ExpiresAt      time.Time // LastAccessedAt plus the store's time to live, within the age that it may have: it lives at least until then
+	Last           Preview   // only Store.List tells it
+}
+
+// Preview is the beginning of the text of the last message that has any. It is zero when there is none, or it is not known: the message is
+// from before previews were stored.
+type Preview struct {
+	Role Role
+	Text string
 }
 
 // Role says who wrote a message.

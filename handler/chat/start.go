@@ -109,6 +109,7 @@ func (s *Service) makeConversation(ctx context.Context, o *opening) (Started, er
 		},
 		Messages: greeting,
 		AgentRef: reply.AgentRef,
+		Preview:  reply.preview(),
 	}
 	if o.claim != nil {
 		req.Record, req.Token = &o.claim.Record, o.claim.Token

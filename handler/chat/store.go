@@ -23,7 +23,8 @@ type Store interface {
 	// ErrTurnLost: s.Token does not hold s.Record.
 	// ErrNotFound: this call was executed before, and the conversation deleted since.
 	Start(ctx context.Context, owner Owner, s Start) (Conversation, error)
-	// Begin appends a user message as Pending, and takes the turn under b.Token until its lease ends.
+	// Begin appends a user message as Pending, and takes the turn under b.Token until its lease ends. A conversation that was given no title,
+	// not even an empty one by Update, gets b.Title.
 	// If a record identifies the request, nothing is appended. A finished turn is returned; one that failed with ErrNotAsked, and which is
 	// still last, is resumed. The other records of b then identify the request too.
 	// ErrClosed: not active. ErrFull: no room for a question and an answer. ErrKeyReused: a record has another fingerprint.
@@ -56,7 +57,8 @@ type Store interface {
 	// Delete ends a conversation at once, with all that it holds; nothing brings it back. A deletion that d.Record identifies was done
 	// before: that is replayed. ErrKeyReused: the record has another fingerprint.
 	Delete(ctx context.Context, owner Owner, id string, d Deletion) (replayed bool, err error)
-	// Erase ends everything that the owner has, step by step: an error may leave a part of it, for the next call to end. Deletions leave
+	// Erase ends everything that the owner has, step by step: an error may leave a part of it, for the next call to end, which counts only
+	// what it ends itself. Deletions leave
 	// nothing to tell a late start by.
 	Erase(ctx context.Context, owner Owner) (Erasure, error)
 	// Get returns a conversation and a page of its messages, oldest first, and counts as an access unless p.Unseen. When p.Known is
@@ -79,6 +81,7 @@ type Health struct {
 // Limits bound what a store holds.
 type Limits struct {
 	TTL                time.Duration // from the last access of a conversation to its end
+	Age                time.Duration // from its start to its end, whatever the accesses; 0: any
 	Messages           int64         // per conversation, checked when a turn begins: there must be room for it and one reply
 	Conversations      int64         // per owner
 	Bytes              int64         // per owner, of messages, attributes and idempotency records; checked before a write, but for an answer's
@@ -119,6 +122,7 @@ type Start struct {
 	Conversation Conversation
 	Messages     [][]byte           // the greeting, each the JSON form of a Message whose id is MessageID(Seq)'s
 	AgentRef     string             // opaque to everyone but the agent
+	Preview      string             // of the messages, for List; empty: none has text
 	Record       *IdempotencyRecord // nil: none; otherwise claimed under Token
 	Token        string
 }
@@ -127,6 +131,8 @@ type Start struct {
 type Begin struct {
 	MessageID    string
 	JSON         []byte              // the JSON form of the message
+	Title        string              // for the conversation; empty: none
+	Preview      string              // of the message, for List; empty: it has no text
 	Records      []IdempotencyRecord // by which a retry is recognised: two at most, with one fingerprint
 	Token        string              // unguessable
 	Context      int                 // how many earlier messages to return, at most
@@ -169,6 +175,7 @@ type Finish struct {
 	State      State               // Complete, Failed or Cancelled
 	Failure    string              // the code, when Failed
 	Replies    [][]byte            // each the JSON form of a Message whose id is MessageID(Seq)'s; Partial unless State is Complete
+	Preview    string              // of the replies, for List; empty: none has text
 	AgentRef   string              // replaces the stored one, unless empty
 	ExternalID string              // likewise
 

@@ -228,10 +228,10 @@ func (t *turn) watch(after EventID) int {
 }
 
 // partial are the JSON forms of as much of the answer as there is: of what the agent returned with its failure, or of what it said.
-func (t *turn) partial(reply Reply, inReplyTo string) [][]byte {
+func (t *turn) partial(reply Reply, inReplyTo string) (replies [][]byte, preview string) {
 	if 0 < len(reply.Messages) && len(reply.Messages) <= maxReplies {
 		if replies, err := reply.encode(t.replyID, inReplyTo); err == nil {
-			return replies
+			return replies, reply.preview()
 		}
 	}
 	t.mu.Lock()
@@ -245,9 +245,9 @@ func (t *turn) partial(reply Reply, inReplyTo string) [][]byte {
 	t.mu.Unlock()
 	replies, err := said.encode(t.replyID, inReplyTo)
 	if err != nil {
-		return nil // of a character too many
+		return nil, "" // of a character too many
 	}
-	return replies
+	return replies, said.preview()
 }
 
 // keepTelling writes what the agent says to the log until ctx ends, and keeps the turn's lease by it. It ends ctx when the lease is lost, or

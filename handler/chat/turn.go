@@ -79,7 +79,7 @@ func (s *Service) newTurn(caller Caller, id string, in Input) (*turn, error) {
 	return &turn{
 		caller: caller, conversationID: id, isOurID: in.MessageID == nil, done: make(chan struct{}), telling: newTelling(),
 		request: Begin{
-			MessageID: m.ID, JSON: text, Records: records, Token: newID(),
+			MessageID: m.ID, JSON: text, Title: titleOf(m.Text), Preview: previewOf(m.Text), Records: records, Token: newID(),
 			Context: s.settings.Context, ContextBytes: s.settings.ContextBytes, Lease: s.settings.TurnLease,
 		},
 	}, nil
@@ -241,7 +241,9 @@ func (s *Service) answer(ctx context.Context, t *turn) (Sent, error) {
 	if err != nil {
 		return s.fail(ctx, t, reply, err)
 	}
-	sent, err := s.finish(ctx, t, Finish{State: Complete, Replies: replies, AgentRef: reply.AgentRef, ExternalID: reply.ExternalID}, nil)
+	sent, err := s.finish(ctx, t, Finish{
+		State: Complete, Replies: replies, Preview: reply.preview(), AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,
+	}, nil)
 	if errors.Is(err, ErrCancelled) { // a moment before
 		return s.fail(ctx, t, reply, err)
 	}
@@ -285,7 +287,7 @@ func (s *Service) fail(ctx context.Context, t *turn, reply Reply, why error) (Se
 		end.Failure = failure.Code
 	}
 	if m, err := t.begun.Message.Message(); err == nil {
-		end.Replies = t.partial(reply, m.ID)
+		end.Replies, end.Preview = t.partial(reply, m.ID)
 	}
 	sent, err := s.finish(ctx, t, end, why)
 	switch {

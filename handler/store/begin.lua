@@ -1,8 +1,9 @@
 -- begin appends a user message and takes the turn.
 -- KEYS: the owner's, the conversation's
--- ARGV: 1 id   2 tenant   3 user   4 time to live, ms   5 lag, ms   6 messages allowed   7 bytes allowed   8 turns a minute allowed
---       9 token   10 lease, ms   11 earlier messages to return   12 their bytes at most   13 message's id   14 message, JSON
---       15 fingerprint   16 records allowed   17… name and time to live, ms, of each record
+-- ARGV: 1 id   2 tenant   3 user   4 time to live, ms   5 lag, ms   6 age at most, ms, or 0   7 messages allowed   8 bytes allowed
+--       9 turns a minute allowed   10 token   11 lease, ms   12 earlier messages to return   13 their bytes at most   14 message's id
+--       15 message, JSON   16 title that it gives, or ''   17 its text as list shows it, or ''   18 fingerprint   19 records allowed
+--       20… name and time to live, ms, of each record
 -- Returns {'ok', 'begun', seq, agent's reference, agent's id, '', how often the message was asked before, seq of the question before, the
 -- message, earlier messages…}, {'ok', 'replayed', seq, agent's reference, agent's id, failure, '', '', the message, its replies…} for a request
 -- whose turn has ended, {'missing'}, {'closed'}, {'full'}, {'taken'}, {'damaged'}, {'reused'}, {'quota'}, {'busy', ms left, seq if the turn is that of the
@@ -10,14 +11,15 @@
 -- The token of the conversation or of a record shows this call's own first execution, as long as no other turn has followed; after
 -- that the message's id is taken. {'lost'} when the turn of the first execution has ended.
 
-local id, tenantId, userId, ttl, lag, most, mostBytes, mostTurns, token, lease, context, contextBytes, messageId, given, fingerprint,
-  mostRecords = unpack(ARGV)
+local id, tenantId, userId, ttl, lag, age, most, mostBytes, mostTurns, token, lease, context, contextBytes, messageId, given, title, preview,
+  fingerprint, mostRecords = unpack(ARGV)
 local now = clock()
-local c, outcome = open(id, tenantId, userId, 'agentRef', 'externalId', 'againSeq', 'again')
+local c, outcome = open(id, tenantId, userId, 'agentRef', 'externalId', 'againSeq', 'again', 'title')
 if not c then return outcome end
+if outlived(c, now, age) then return {'missing'} end
 
 local names, ttls, known, past = {}, {}, {}, nil
-for i = 17, #ARGV, 2 do names[#names + 1], ttls[#ttls + 1] = ARGV[i], ARGV[i + 1] end
+for i = 20, #ARGV, 2 do names[#names + 1], ttls[#ttls + 1] = ARGV[i], ARGV[i + 1] end
 if #names > 0 then
   local reused
   known, reused = recall(names, fingerprint, now)
@@ -52,13 +54,13 @@ local function take(seq, ...)
   local previous = c.questionSeq
   c.turnToken, c.turnLeaseUntil, c.questionSeq = token, now + lease, seq
   local attributes = {'version', 'updatedAt', 'turnToken', 'turnLeaseUntil', 'questionSeq', ...}
-  local counted = access(c, now, ttl, lag)
+  local counted = access(c, now, ttl, lag, age)
   if counted then
     attributes[#attributes + 1] = 'accessedAt'
     attributes[#attributes + 1] = 'expiresAt'
   end
   save(c, attributes)
-  if counted or seq == 1 then expire(c, u, lag) end -- the first message makes its list
+  if counted or seq == 1 then expire(c, u, lag, age) end -- the first message makes its list
   for i, name in ipairs(names) do
     local record = {fingerprint = fingerprint, conversationId = id, turnToken = token, questionSeq = seq}
     remember(name, record, now, ttls[i], tonumber(mostRecords))
@@ -96,12 +98,19 @@ if c.status ~= 'active' then return {'closed'} end
 if live then return {'busy', text(c.turnLeaseUntil - now)} end
 if c.messageCount + 2 > tonumber(most) then return {'full'} end
 if u.turns >= tonumber(mostTurns) then return {'rate', text(u.windowStart + WINDOW - now)} end
-if u.bytes + #given > tonumber(mostBytes) then
+if c.title then title = '' end
+local more = #given + #title
+if u.bytes + more > tonumber(mostBytes) then
   purge(now)
-  if used(now).bytes + #given > tonumber(mostBytes) then return {'quota'} end
+  if used(now).bytes + more > tonumber(mostBytes) then return {'quota'} end
 end
 countTurn(u)
 
 local stored = push(c, math.max(now, c.updatedAt), {given}, 'complete')
 c['message:' .. messageId] = c.messageCount
-return begun(stored, take(c.messageCount, 'messageCount', 'message:' .. messageId))
+if preview ~= '' then c.lastRole, c.lastText = 'user', preview end
+local attributes = {'messageCount', 'message:' .. messageId}
+if title ~= '' then
+  c.title, c.bytes, attributes[3] = title, c.bytes + #title, 'title'
+end
+return begun(stored, take(c.messageCount, unpack(attributes)))

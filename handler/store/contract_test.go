@@ -61,9 +61,9 @@ func TestContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run := open(t)
-			all := []map[string]rule{startRules, turnRules, recordRules, messageIDRules, accessRules, ownerRules, listRules, updateRules, updateRecordRules, deleteRules, eraseRules, boundsRules, logRules}
+			all := []map[string]rule{startRules, turnRules, recordRules, messageIDRules, accessRules, ownerRules, listRules, updateRules, updateRecordRules, deleteRules, eraseRules, titleRules, ageRules, boundsRules, logRules}
 			if name != "memory" {
-				all = append(all, backwardRules) // the clock of a bubble only goes forward
+				all = append(all, backwardRules, newAgeRules) // the clock of a bubble only goes forward, and its store is new
 			}
 			for _, rules := range all {
 				for name, check := range rules {

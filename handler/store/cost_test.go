@@ -3,7 +3,9 @@ package store
 import (
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"chatkeep/handler/chat"
 	"chatkeep/handler/redistest"
@@ -36,8 +38,10 @@ func TestWhatATurnCosts(t *testing.T) {
 		{"a start", 14, 1 << 20, func() { w.start() }},
 		{"a send", 28, 2560, func() {
 			b := begin(newID(), "Hello")
-			b.Records, b.Context = nil, 0
-			w.finish(id, answerTo(b, w.begin(id, b).Message.Seq, "Hello"))
+			b.Records, b.Context, b.Title, b.Preview = nil, 0, "Hello", "Hello"
+			f := answerTo(b, w.begin(id, b).Message.Seq, "Hello")
+			f.Preview = "Hello"
+			w.finish(id, f)
 		}},
 		{"a get", 5, 0, func() { w.get(id) }},
 		{"a look while nothing happens", 3, 0, func() { w.events(id, chat.EventID{}) }},
@@ -50,4 +54,53 @@ func TestWhatATurnCosts(t *testing.T) {
 		require.LessOrEqual(t, commands, row.commands, row.name)
 		require.LessOrEqual(t, bytes, row.bytes, row.name)
 	}
+}
+
+// TestAListCostsItsPage counts the commands of a page, which are of O(log n) and the page, as long as each has a limit.
+func TestAListCostsItsPage(t *testing.T) {
+	server := redistest.Start(t)
+	client := connect(t, Connection{Addr: server.Addr})
+	w := &world{Store: newRedis(t, client, withLimits(func(l *chat.Limits) { l.Conversations = 10_000 }), 10*time.Second), t: t, owner: someone()}
+	add := func(status chat.Status, n int) {
+		for range n {
+			w.update(w.start(), chat.Update{Status: &status})
+		}
+	}
+	costs := func() map[chat.Status]int {
+		all := make(map[chat.Status]int)
+		for _, status := range []chat.Status{"", chat.Active, chat.Completed, chat.Archived} {
+			require.NoError(t, client.Do(t.Context(), "CONFIG", "RESETSTAT").Err())
+			first, next, err := w.List(t.Context(), w.owner, chat.List{Status: status, Limit: 10})
+			require.NoError(t, err)
+			require.Len(t, first, 10)
+			_, _, err = w.List(t.Context(), w.owner, chat.List{Status: status, Limit: 10, After: next})
+			require.NoError(t, err)
+			for _, match := range regexp.MustCompile(`cmdstat_\w+:calls=(\d+)`).FindAllStringSubmatch(server.CLI("info", "commandstats"), -1) {
+				n, err := strconv.Atoi(match[1])
+				require.NoError(t, err)
+				all[status] += n
+			}
+		}
+		return all
+	}
+	for _, status := range chat.Statuses {
+		add(status, 12)
+	}
+	w.list() // loads the script
+	few := costs()
+	add(chat.Archived, 2000)
+	require.Equal(t, few, costs())
+	require.Equal(t, few[chat.Active], few[chat.Archived])
+	call := regexp.MustCompile(`redis\.call\('Z(?:REV)?RANGE\w*'[^)]*\)`)
+	for _, read := range call.FindAllString(listLua+purgeLua(t), -1) {
+		require.True(t, strings.Contains(read, "'LIMIT'") || strings.Contains(read, "index, at, at,"), "without a limit: %s", read)
+	}
+}
+
+// purgeLua is the part of the prelude that list runs beside its own script.
+func purgeLua(t *testing.T) string {
+	_, purge, isThere := strings.Cut(preludeLua, "local function purge(now)")
+	require.True(t, isThere)
+	purge, _, _ = strings.Cut(purge, "\nend")
+	return purge
 }

@@ -88,6 +88,8 @@ type summary struct {
 	AccessedAt    int64       `json:"accessedAt"`
 	ExpiresAt     int64       `json:"expiresAt"`
 	MetadataBytes int64       `json:"metadataBytes"`
+	LastRole      chat.Role   `json:"lastRole"`
+	LastText      string      `json:"lastText"`
 }
 
 // set takes a member over, and returns whether it has the type that it must have.
@@ -102,6 +104,12 @@ func (s *summary) set(name, value string, isString bool) bool {
 		return isString
 	case "externalId":
 		s.ExternalID = value
+		return isString
+	case "lastRole":
+		s.LastRole = chat.Role(value)
+		return isString
+	case "lastText":
+		s.LastText = value
 		return isString
 	case "messageCount":
 		number = &s.MessageCount
@@ -180,7 +188,7 @@ func decodeSummary(owner chat.Owner, id, text string) (c chat.Conversation, meta
 	return chat.Conversation{
 		ID: id, Owner: owner, ExternalID: s.ExternalID, Title: s.Title, Status: s.Status, MessageCount: s.MessageCount, Version: s.Version,
 		CreatedAt: fromMilli(s.CreatedAt), UpdatedAt: fromMilli(s.UpdatedAt), LastAccessedAt: fromMilli(s.AccessedAt),
-		ExpiresAt: fromMilli(s.ExpiresAt),
+		ExpiresAt: fromMilli(s.ExpiresAt), Last: chat.Preview{Role: s.LastRole, Text: s.LastText},
 	}, s.MetadataBytes, nil
 }
 

@@ -119,6 +119,7 @@ var (
 func goldenQuestion(n byte, token string) chat.Begin {
 	id := "01900000-0000-7000-8000-0000000001" + string([]byte{'0', '0' + n})
 	return chat.Begin{
+		Title: "question", Preview: "question " + string([]byte{'0' + n}),
 		MessageID: id, JSON: []byte(`{"id":"` + id + `","role":"user","kind":"text","text":"question ` + string([]byte{'0' + n}) + `"}`),
 		Token: token, Lease: time.Minute,
 	}
@@ -142,7 +143,7 @@ func makeGolden(t *testing.T, r *Redis) {
 			goldenAnswer("000001", "welcome"),
 			[]byte(`{"id":"01900000-0000-7000-8000-000000000002","role":"assistant","kind":"adaptiveCard","cardJson":{"type":"AdaptiveCard"},"cardId":"c1"}`),
 		},
-		AgentRef: "ref", Record: &goldenStart, Token: "start",
+		Preview: "welcome", AgentRef: "ref", Record: &goldenStart, Token: "start",
 	})
 	require.NoError(t, err)
 	first := goldenQuestion(1, "first")
@@ -151,6 +152,7 @@ func makeGolden(t *testing.T, r *Redis) {
 	require.NoError(t, err)
 	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{
 		Token: "first", Seq: turn.Message.Seq, Records: first.Records, State: chat.Complete, Replies: [][]byte{goldenAnswer("000004", "answer 1")},
+		Preview:  "answer 1",
 		AgentRef: "ref2", ExternalID: "external2",
 	})
 	require.NoError(t, err)
@@ -188,7 +190,7 @@ func TestEveryFormatIsRead(t *testing.T) {
 		makeGolden(t, r)
 		text, err := json.Marshal(dump(t, client), json.Deterministic(true), jsontext.WithIndent("\t"))
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile("testdata/format2.json", append(text, '\n'), 0o600))
+		require.NoError(t, os.WriteFile("testdata/format3.json", append(text, '\n'), 0o600))
 	}
 	files, err := filepath.Glob("testdata/format*.json")
 	require.NoError(t, err)
@@ -231,7 +233,10 @@ func checkGolden(ctx context.Context, t *testing.T, r *Redis) {
 		require.Nil(t, next)
 		require.Len(t, listed, 1)
 		if status == chat.Active {
-			c.ObjectID = "" // only get knows it
+			c.ObjectID = ""                // only get knows it
+			if listed[0].Last.Role != "" { // the first formats have no previews
+				c.Last = chat.Preview{Role: chat.User, Text: "question 3"}
+			}
 			require.Equal(t, c, listed[0])
 		}
 	}
@@ -274,4 +279,10 @@ func checkGolden(ctx context.Context, t *testing.T, r *Redis) {
 	turn, err = r.Begin(ctx, goldenOwner, goldenArchivedID, goldenQuestion(5, "fifth"))
 	require.NoError(t, err)
 	require.Equal(t, int64(1), turn.Message.Seq)
+	c, _, err = r.Get(ctx, goldenOwner, goldenArchivedID, chat.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, "question", c.Title)
+	c, _, err = r.Get(ctx, goldenOwner, goldenCompletedID, chat.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Empty(t, c.Title)
 }

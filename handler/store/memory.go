@@ -42,6 +42,8 @@ type entry struct {
 	messageBytes   int64
 	ids            map[string]bool // of all messages
 	agentRef       string
+	last           chat.Preview
+	isTitled       bool      // the title was given, or a message gave it: no other message does
 	turnToken      string    // of the last turn that began
 	turnLeaseUntil time.Time // when the live turn dies; zero once it has ended
 	questionSeq    int64     // of that turn's message
@@ -129,10 +131,13 @@ func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.
 		Conversation: chat.Conversation{
 			ID: given.ID, Owner: owner, ObjectID: given.ObjectID, ExternalID: given.ExternalID, Title: given.Title,
 			Metadata: keptMetadata(given.Metadata), Status: chat.Active, Version: 1,
-			CreatedAt: now, UpdatedAt: now, LastAccessedAt: now, ExpiresAt: now.Add(m.limits.TTL),
+			CreatedAt: now, UpdatedAt: now,
 		},
 		ids: make(map[string]bool), questions: make(map[int64]bool), agentRef: s.AgentRef,
 	}
+	e.isTitled = given.Title != ""
+	m.putOff(e, now)
+	e.show(chat.Assistant, s.Preview)
 	for _, message := range s.Messages {
 		e.push(now, messageID(message), message)
 	}
@@ -197,10 +202,18 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	case e.MessageCount+2 > m.limits.Messages:
 		return chat.Turn{}, chat.ErrFull
 	}
-	if err := m.admit(a, now, int64(len(b.JSON))); err != nil {
+	title := b.Title
+	if e.isTitled {
+		title = ""
+	}
+	if err := m.admit(a, now, int64(len(b.JSON)+len(title))); err != nil {
 		return chat.Turn{}, err
 	}
 	a.turns++
+	if title != "" {
+		e.Title, e.isTitled = title, true
+	}
+	e.show(chat.User, b.Preview)
 	e.push(later(now, e.UpdatedAt), b.MessageID, b.JSON)
 	e.questions[e.MessageCount] = true
 	before := e.questionSeq
@@ -288,6 +301,7 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 			e.messages[len(e.messages)-1].State = chat.Partial
 		}
 	}
+	e.show(chat.Assistant, f.Preview)
 	e.ExternalID, e.agentRef = cmp.Or(f.ExternalID, e.ExternalID), cmp.Or(f.AgentRef, e.agentRef)
 	for _, r := range f.Records {
 		if known, ok := a.records[r.Name]; ok && known.turnToken == f.Token {
@@ -347,7 +361,9 @@ func (m *Memory) Update(_ context.Context, owner chat.Owner, id string, u chat.U
 	if u.Status != nil {
 		status = *u.Status
 	}
+	isTitled := e.isTitled || u.Title != nil
 	if title == e.Title && maps.Equal(metadata, e.Metadata) && status == e.Status {
+		e.isTitled = isTitled
 		m.note(a, now, u.Record)
 		return e.conversation(), nil
 	}
@@ -360,6 +376,7 @@ func (m *Memory) Update(_ context.Context, owner chat.Owner, id string, u chat.U
 		e.Conversation = was
 		return chat.Conversation{}, chat.ErrQuota
 	}
+	e.isTitled = isTitled
 	e.change(now)
 	m.note(a, now, u.Record)
 	return e.conversation(), nil
@@ -404,13 +421,15 @@ func (m *Memory) List(_ context.Context, owner chat.Owner, l chat.List) ([]chat.
 	for _, e := range m.account(owner).conversations {
 		isBehind := l.After == nil || byRecency(chat.Conversation{ID: l.After.ID, UpdatedAt: l.After.UpdatedAt}, e.Conversation) < 0
 		if isBehind && !m.isGone(e, now) && (l.Status == "" || e.Status == l.Status) {
-			all = append(all, e.conversation())
+			c := e.conversation()
+			c.Last = e.last
+			all = append(all, c)
 		}
 	}
 	slices.SortFunc(all, byRecency)
 	most, size := 0, 0
 	for most < min(l.Limit, len(all)) {
-		size += len(all[most].Title) + sizeOf(all[most].Metadata)
+		size += len(all[most].Title) + len(all[most].Last.Text) + sizeOf(all[most].Metadata)
 		if size > chat.ListBytes && most > 0 {
 			break
 		}
@@ -493,7 +512,20 @@ func (m *Memory) open(a *account, id string, now time.Time) (*entry, error) {
 
 // isGone reports whether a conversation has ended. It lives longer than ExpiresAt by the lag, within which accesses are not counted.
 func (m *Memory) isGone(e *entry, now time.Time) bool {
-	return !e.ExpiresAt.Add(m.limits.Lag()).After(now)
+	return !m.within(e, e.ExpiresAt.Add(m.limits.Lag())).After(now)
+}
+
+// putOff puts off a conversation's end.
+func (m *Memory) putOff(e *entry, now time.Time) {
+	e.LastAccessedAt, e.ExpiresAt = now, m.within(e, now.Add(m.limits.TTL))
+}
+
+// within returns a time or, when that is earlier, that at which the conversation has the age that it may have.
+func (m *Memory) within(e *entry, at time.Time) time.Time {
+	if oldest := e.CreatedAt.Add(m.limits.Age); m.limits.Age > 0 && oldest.Before(at) {
+		return oldest
+	}
+	return at
 }
 
 // purge drops all that has expired. The caller holds m.mu.
@@ -543,7 +575,7 @@ func (m *Memory) remember(a *account, now time.Time, r chat.IdempotencyRecord, k
 // access counts an access, unless one was counted within the lag. The caller holds m.mu.
 func (m *Memory) access(e *entry, now time.Time) {
 	if now.Sub(e.LastAccessedAt) >= m.limits.Lag() {
-		e.LastAccessedAt, e.ExpiresAt = now, now.Add(m.limits.TTL)
+		m.putOff(e, now)
 	}
 }
 
@@ -559,6 +591,13 @@ func (e *entry) push(at time.Time, id string, text []byte) {
 	e.messages = append(e.messages, chat.StoredMessage{Seq: e.MessageCount, State: chat.Complete, CreatedAt: at, JSON: text})
 	e.messageBytes += int64(len(text))
 	e.ids[id] = true
+}
+
+// show has list show the beginning of a message's text.
+func (e *entry) show(role chat.Role, text string) {
+	if text != "" {
+		e.last = chat.Preview{Role: role, Text: text}
+	}
 }
 
 // pending returns the seq of the message whose turn has not ended, or 0.

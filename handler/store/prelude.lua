@@ -9,6 +9,8 @@
 -- as it is. The turn: turnToken is the token of the last one that began, turnLeaseUntil when it dies (0 once it has ended), questionSeq
 -- the seq of its message. message:<id> is the seq of the user's message with that id.
 --
+-- A title is missing until it is given, or the first message with text gives it. One that the owner has set stays, even when it is empty.
+--
 -- A message is a JSON object: createdAt in ms, then the message as it was given. One that failed, was cancelled, or is partial has its state
 -- in front, and a question the code of the failure. A question whose turn lives is pending, and everything else complete, without a word in
 -- the list. large:<seq> is the length of a long one.
@@ -41,6 +43,7 @@ local CONTENT = {'objectId', 'externalId', 'agentRef', 'title', 'metadata'}
 local SUMMARY = {
   title = 'string', status = 'string', externalId = 'string', messageCount = 'number', version = 'number',
   createdAt = 'number', updatedAt = 'number', accessedAt = 'number', expiresAt = 'number', metadataBytes = 'number', bytes = 'number',
+  lastRole = 'string', lastText = 'string',
 }
 
 local function text(number)
@@ -82,11 +85,11 @@ end
 local function open(id, tenantId, userId, ...)
   local names = {
     'format', 'tenantId', 'userId', 'status', 'messageCount', 'version', 'updatedAt', 'accessedAt', 'expiresAt',
-    'turnToken', 'turnLeaseUntil', 'questionSeq', 'bytes', 'largeMessages', ...
+    'turnToken', 'turnLeaseUntil', 'questionSeq', 'bytes', 'largeMessages', 'createdAt', ...
   }
   local values = redis.call('HMGET', conversation, unpack(names))
   local format, tenant, user, status, messageCount, version, updatedAt, accessedAt, expiresAt,
-    turnToken, turnLeaseUntil, questionSeq, bytes, largeMessages = unpack(values)
+    turnToken, turnLeaseUntil, questionSeq, bytes, largeMessages, createdAt = unpack(values)
   local exists = format
   if not exists then
     for i = 2, #names do exists = exists or values[i] end
@@ -106,17 +109,15 @@ local function open(id, tenantId, userId, ...)
     id = id, status = INDEX[status] and status or 'active', messageCount = tonumber(messageCount) or length,
     version = tonumber(version) or 1, updatedAt = updatedAt, accessedAt = accessedAt, expiresAt = tonumber(expiresAt) or accessedAt,
     turnToken = turnToken or '', turnLeaseUntil = tonumber(turnLeaseUntil) or 0, questionSeq = tonumber(questionSeq) or 0,
-    bytes = bytes, bytesCharged = bytes, largeMessages = tonumber(largeMessages) or 0,
+    bytes = bytes, bytesCharged = bytes, largeMessages = tonumber(largeMessages) or 0, createdAt = tonumber(createdAt) or updatedAt,
   }
-  for i = 15, #names do c[names[i]] = values[i] or nil end
+  for i = 16, #names do c[names[i]] = values[i] or nil end
   if length ~= c.messageCount or c.questionSeq > length then return nil, {'damaged'} end -- as after an eviction
   return c
 end
 
 local function openToShow(id, tenantId, userId)
-  local c, outcome = open(id, tenantId, userId, 'objectId', 'externalId', 'title', 'metadata', 'createdAt')
-  if c then c.createdAt = tonumber(c.createdAt) or c.updatedAt end
-  return c, outcome
+  return open(id, tenantId, userId, 'objectId', 'externalId', 'title', 'metadata')
 end
 
 -- show returns {'ok', what callers see of a conversation}.
@@ -127,11 +128,19 @@ local function show(c)
   }
 end
 
--- access counts an access, unless one was counted within the lag. It returns whether it did; then expire has to follow.
-local function access(c, now, ttl, lag)
-  if now - c.accessedAt < tonumber(lag) then return false end
-  c.accessedAt = now
-  c.expiresAt = now + ttl
+-- limitOf returns when a conversation ends however often it is accessed. An age of 0 is no limit.
+local function limitOf(c, age)
+  age = tonumber(age)
+  return age > 0 and c.createdAt + age or math.huge
+end
+
+-- access counts an access, unless one was counted within the lag, and keeps the end within the age that a conversation may have. It returns
+-- whether it changed something; then expire has to follow.
+local function access(c, now, ttl, lag, age)
+  local isCounted, limit = now - c.accessedAt >= tonumber(lag), limitOf(c, age)
+  if not isCounted and c.expiresAt <= limit then return false end
+  if isCounted then c.accessedAt, c.expiresAt = now, now + ttl end
+  c.expiresAt = math.min(c.expiresAt, limit)
   return true
 end
 
@@ -165,9 +174,10 @@ local function keep(u, at, lag)
   end
 end
 
--- expire sets the expiry of all that belongs to the conversation. It is later by the lag, within which accesses are not counted.
-local function expire(c, u, lag)
-  local at = c.expiresAt + lag
+-- expire sets the expiry of all that belongs to the conversation. It is later by the lag, within which accesses are not counted, but never
+-- beyond the age that it may have.
+local function expire(c, u, lag, age)
+  local at = math.min(c.expiresAt + lag, limitOf(c, age))
   redis.call('ZADD', expiries, at, c.id)
   redis.call('PEXPIREAT', conversation, at)
   if c.messageCount > 0 then redis.call('PEXPIREAT', messages, at) end
@@ -229,6 +239,21 @@ local function header(state, failure)
   if state == 'complete' then return '{' end
   if string.match(failure or '', '^[%l_]+$') then return '{"state":"' .. state .. '","failure":"' .. failure .. '",' end
   return '{"state":"' .. state .. '",'
+end
+
+-- destroy ends a conversation at once. Its first write may be done when Redis is out of memory, and so may what follows it.
+-- c is nil when the conversation is damaged.
+local function destroy(id, c)
+  redis.call('UNLINK', conversation, messages, events)
+  if c and not summary(id) then summarize(c) end -- it says what to take off the owner's bytes
+  forget({id})
+end
+
+-- outlived ends a conversation that is older than it may be, and returns whether it did. Its expiry is from before there was the limit.
+local function outlived(c, now, age)
+  if now < limitOf(c, age) then return false end
+  destroy(c.id, c)
+  return true
 end
 
 -- change counts a change, and returns the time to stamp it with.
