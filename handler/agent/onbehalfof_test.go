@@ -72,8 +72,8 @@ func (e *entraServer) onBehalfOf(t *testing.T) *OnBehalfOf {
 	return o
 }
 
-// user is a caller who is signed in for an hour.
-func user(name string) chat.Caller { return userUntil(name, time.Now().Add(time.Hour)) }
+// user is a caller who is signed in.
+func user(name string) chat.Caller { return userUntil(name, time.Unix(4e9, 0)) }
 
 func userUntil(name string, exp time.Time) chat.Caller {
 	return callerWith(name, fmt.Sprintf(`{"sub":%q,"exp":%d,"scp":"access_as_user"}`, name, exp.Unix()))
@@ -100,7 +100,9 @@ func TestTurnsOfAUserShareOneExchange(t *testing.T) {
 	tokens := make([]chat.Secret, 40)
 	errs := make([]error, len(tokens))
 	for i := range tokens {
-		all.Go(func() { tokens[i], errs[i] = o.tokenFor(t.Context(), userUntil([]string{"ann", "bob"}[i%2], time.Unix(4e9, 0))) })
+		all.Go(func() {
+			tokens[i], errs[i] = o.tokenFor(t.Context(), userUntil([]string{"ann", "bob"}[i%2], time.Unix(4e9, 0)))
+		})
 	}
 	all.Wait()
 	for i, token := range tokens {
