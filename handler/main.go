@@ -102,8 +102,15 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	panics.Go(&background, log, func() { verifier.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
-	cfg.chat.Context = 0 // echo looks at no earlier message
-	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
+	cfg.chat.Context = 0 // neither agent looks at earlier messages
+	var answers chat.Agent = agent.Echo{}
+	if cfg.copilotStudio != nil {
+		if answers, err = cfg.copilotStudio.agent(cfg.deadlines, log); err != nil {
+			log.Error("no credential for Copilot Studio", "err", err)
+			return err
+		}
+	}
+	service := chat.NewService(conversations, answers, cfg.chat, log)
 
 	server := &http.Server{
 		Handler:                      api.New(service, verifier, about, cfg.edge, cfg.apiLimits, log),
@@ -123,7 +130,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		service.Close(ctx)
 		return err
 	}
-	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
+	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
 	return serve(ctx, server, listener, service, cfg.grace, log)
 }
 

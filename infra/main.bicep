@@ -55,6 +55,9 @@ type handlerSettings = {
   REDIS_COMMAND_TIMEOUT: string?
   REDIS_POOL_SIZE: string?
   REDIS_WAIT_REPLICAS: string?
+  AGENT_CONNECT_TIMEOUT: string?
+  AGENT_FIRST_BYTE_TIMEOUT: string?
+  AGENT_SILENCE_TIMEOUT: string?
   AGENT_TIMEOUT: string?
   AGENT_CONTEXT_MESSAGES: string?
   AGENT_CONTEXT_BYTES: string?
@@ -70,6 +73,13 @@ type handlerSettings = {
   MAX_IDEMPOTENCY_RECORDS: string?
   CALL_MAX: string?
   STREAM_MAX: string?
+  COPILOTSTUDIO_ENVIRONMENT_ID: string?
+  COPILOTSTUDIO_SCHEMA_NAME: string?
+  COPILOTSTUDIO_AGENT_TYPE: string?
+  COPILOTSTUDIO_CLOUD: string?
+  COPILOTSTUDIO_CLOUD_HOST: string?
+  COPILOTSTUDIO_CLIENT_ID: string?
+  AZURE_AUTHORITY_HOST: string?
   SHUTDOWN_GRACE: string?
   LOG_LEVEL: string?
 }
@@ -240,7 +250,9 @@ var agentSettings = agent == 'none'
   ? {}
   : empty(agentEndpoint)
       ? fail('agentEndpoint: must be given with an agent')
-      : { AGENT_ENDPOINT: agentEndpoint, AGENT_MODEL: agentModel }
+      : agent == 'copilotstudio'
+          ? { COPILOTSTUDIO_DIRECT_URL: agentEndpoint }
+          : { AGENT_ENDPOINT: agentEndpoint, AGENT_MODEL: agentModel }
 
 var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })

@@ -65,6 +65,9 @@ const notDeployed = {
   STORE: 'a deployment keeps conversations in Redis',
   REDIS_URL: 'it holds a password; a deployment uses REDIS_HOSTNAME and an identity',
   REDIS_PASSWORD: 'a deployment uses an identity',
+  COPILOTSTUDIO_DIRECT_URL: 'agentEndpoint is written to it when such an agent answers',
+  COPILOTSTUDIO_CLIENT_SECRET: 'a deployment uses an identity',
+  COPILOTSTUDIO_CLIENT_CERTIFICATE: 'a deployment uses an identity',
   CORS_ORIGINS: 'under the host the platform answers for CORS',
 }
 

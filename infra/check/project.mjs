@@ -17,7 +17,7 @@ export const deployments = {
     corsOrigins: 'https://chat.example', agent: 'openai', agentEndpoint: 'https://o.example/', agentModel: 'm',
     openaiAccountId: `${elsewhere}/Microsoft.CognitiveServices/accounts/mine`,
   },
-  premium: { hosting: 'premium', redisKind: 'cache' },
+  premium: { hosting: 'premium', redisKind: 'cache', agent: 'copilotstudio', agentEndpoint: 'https://a.78.environment.api.powerplatform.com/b' },
   privatePremium: { hosting: 'premium', redisKind: 'cache', vnetEnabled: true },
   development: { frontDoor: 'none', callerAddresses: '192.0.2.0/24', redisHighAvailability: 'Disabled', redisLock: false, probeSeconds: 0, logDailyQuotaGb: 1 },
   existing: { redisKind: 'existing', redisResourceId: `${elsewhere}/Microsoft.Cache/redis/mine` },
