@@ -172,7 +172,7 @@ var panicking = []hosttest.Edit{
 		panic("Hello")
 	}
 `},
-	{File: "agent/echo.go", Old: "Answer(_ context.Context, _ chat.Caller, q chat.Question, _ func(chat.Event)) (chat.Reply, error) {\n", New: `Answer(ctx context.Context, _ chat.Caller, q chat.Question, _ func(chat.Event)) (chat.Reply, error) {
+	{File: "agent/echo.go", Old: "Answer(ctx context.Context, _ chat.Caller, q chat.Question, emit func(chat.Event)) (chat.Reply, error) {\n", New: `Answer(ctx context.Context, _ chat.Caller, q chat.Question, emit func(chat.Event)) (chat.Reply, error) {
 	if ctx.Value("X-Panic") == "agent" {
 		panic(q.Message.Text)
 	}

@@ -25,6 +25,8 @@ type config struct {
 	agent         string // who answers
 	deadlines     agent.Deadlines
 	copilotStudio *copilotStudio // nil: another agent answers
+	openAI        *openAI        // likewise
+	echo          agent.Echo
 	chat          chat.Settings
 
 	apiLimits api.Limits
@@ -58,6 +60,7 @@ func (e *environment) config() config {
 	e.redis(&c)
 	e.limits(&c)
 	e.turns(&c)
+	e.openAI(&c)
 	e.copilotStudio(&c)
 	e.process(&c)
 	e.relations(&c)

@@ -102,13 +102,10 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	panics.Go(&background, log, func() { verifier.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
-	cfg.chat.Context = 0 // neither agent looks at earlier messages
-	var answers chat.Agent = agent.Echo{}
-	if cfg.copilotStudio != nil {
-		if answers, err = cfg.copilotStudio.agent(cfg.deadlines, log); err != nil {
-			log.Error("no credential for Copilot Studio", "err", err)
-			return err
-		}
+	answers, err := cfg.answers(log)
+	if err != nil {
+		log.Error("no credential for the agent", "err", err)
+		return err
 	}
 	service := chat.NewService(conversations, answers, cfg.chat, log)
 
@@ -132,6 +129,18 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
 	return serve(ctx, server, listener, service, cfg.grace, log)
+}
+
+// answers returns the agent. Only a model looks at earlier messages.
+func (c *config) answers(log *slog.Logger) (chat.Agent, error) {
+	if c.openAI != nil {
+		return c.openAI.agent(c.deadlines)
+	}
+	c.chat.Context = 0
+	if c.copilotStudio != nil {
+		return c.copilotStudio.agent(c.deadlines, log)
+	}
+	return c.echo, nil
 }
 
 // openRedis returns the store in Redis, which connects when it is first used, and what closes it.

@@ -73,6 +73,10 @@ type handlerSettings = {
   MAX_IDEMPOTENCY_RECORDS: string?
   CALL_MAX: string?
   STREAM_MAX: string?
+  OPENAI_API: string?
+  OPENAI_SCOPE: string?
+  AGENT_INSTRUCTIONS: string?
+  AGENT_CONTEXT_TOKENS: string?
   COPILOTSTUDIO_ENVIRONMENT_ID: string?
   COPILOTSTUDIO_SCHEMA_NAME: string?
   COPILOTSTUDIO_AGENT_TYPE: string?
@@ -87,7 +91,7 @@ type handlerSettings = {
 @description('Settings of the handler to change from their defaults, such as { "REDIS_TTL": "86400" }; the README says what each does.')
 param settings handlerSettings = {}
 
-@description('Who answers: none is the built-in echo. openai and copilotstudio are for handlers that have these agents: a handler that has not refuses to start and names AGENT, so look at the README of the release that you deploy.')
+@description('Who answers: none is the built-in echo, for tests; docs/agents.md describes the others.')
 param agent 'none' | 'openai' | 'copilotstudio' = 'none'
 
 @description('Address of the agent: the base URL of an OpenAI-compatible API, or the connection string of a Copilot Studio agent.')
@@ -252,7 +256,7 @@ var agentSettings = agent == 'none'
       ? fail('agentEndpoint: must be given with an agent')
       : agent == 'copilotstudio'
           ? { COPILOTSTUDIO_DIRECT_URL: agentEndpoint }
-          : { AGENT_ENDPOINT: agentEndpoint, AGENT_MODEL: agentModel }
+          : { OPENAI_BASE_URL: agentEndpoint, OPENAI_MODEL: agentModel, OPENAI_AUTH: 'entra' }
 
 var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -127,60 +126,4 @@ func (p *poster) failure(ctx context.Context, err error) error {
 		return failed("agent", opError)
 	}
 	return failed("agent", rootOf(err))
-}
-
-// maxLine is in bytes.
-const maxLine = 4 << 20
-
-var errLine = errors.New("a line of the stream is too long")
-
-// eventReader reads text/event-stream.
-type eventReader struct{ r *bufio.Reader }
-
-func newEventReader(body io.Reader) *eventReader {
-	return &eventReader{bufio.NewReaderSize(body, 32<<10)}
-}
-
-// next returns the next event with its data, or io.EOF.
-func (e *eventReader) next() (name string, data []byte, err error) {
-	hasData := false
-	for {
-		line, err := e.line()
-		if err != nil {
-			return "", nil, err
-		}
-		field, value, _ := bytes.Cut(line, []byte(":"))
-		value = bytes.TrimPrefix(value, []byte(" "))
-		switch {
-		case len(line) == 0 && (hasData || name != ""):
-			return name, data, nil
-		case string(field) == "event":
-			name = string(value)
-		case string(field) == "data":
-			if hasData {
-				data = append(data, '\n')
-			}
-			data, hasData = append(data, value...), true
-		}
-		if len(data) > maxLine {
-			return "", nil, errLine
-		}
-	}
-}
-
-func (e *eventReader) line() ([]byte, error) {
-	var line []byte
-	for {
-		part, err := e.r.ReadSlice('\n')
-		line = append(line, part...)
-		switch {
-		case len(line) > maxLine:
-			return nil, errLine
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case err != nil:
-			return nil, err
-		}
-		return bytes.TrimRight(line, "\r\n"), nil
-	}
 }
