@@ -38,6 +38,15 @@ func readConfig(getenv func(string) string) (config, error) {
 	return c, errors.Join(env.errs...)
 }
 
+// readStoreConfig reads the settings of Redis and of what it holds.
+func readStoreConfig(getenv func(string) string) (config, error) {
+	env := &environment{getenv: getenv}
+	var c config
+	env.redis(&c)
+	env.limits(&c)
+	return c, errors.Join(env.errs...)
+}
+
 func (e *environment) config() config {
 	var c config
 	e.callers(&c)
@@ -68,6 +77,10 @@ func (e *environment) relations(c *config) {
 	if c.chat.TurnLease < 3*c.timeout {
 		e.giveWay("TURN_LEASE", &c.chat.TurnLease, 3*c.timeout,
 			"must be at least 3 × REDIS_TIMEOUT, or a slow call could end a turn that runs: lengthen it, or shorten REDIS_TIMEOUT")
+	}
+	if c.apiLimits.Stream > c.apiLimits.Call {
+		e.giveWay("STREAM_MAX", &c.apiLimits.Stream, c.apiLimits.Call,
+			"must be at most CALL_MAX, or a stream would be cut before it ends: shorten it, or lengthen CALL_MAX")
 	}
 	if c.chat.AgentTimeout+c.chat.TurnWait > c.apiLimits.Call {
 		e.refuse("AGENT_TIMEOUT", fmt.Sprintf("and TURN_WAIT must be at most %s together, which is CALL_MAX", short(c.apiLimits.Call)))

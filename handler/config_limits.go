@@ -7,6 +7,10 @@ func (e *environment) limits(c *config) {
 	e.read("Limits",
 		setting{"REDIS_TTL", "2592000", "seconds from the last access of a conversation to its end", seconds(&c.limits.TTL, 1, 315_360_000)},
 		setting{
+			"MAX_CONVERSATION_AGE", "0", "seconds from the start of a conversation to its end, whatever the accesses; 0: any",
+			seconds(&c.limits.Age, 0, 315_360_000),
+		},
+		setting{
 			"MAX_MESSAGES_PER_CONVERSATION", "10000", "a turn begins while there is room for a question and one answer",
 			integer(&c.limits.Messages, 2, 1_000_000),
 		},

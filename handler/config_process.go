@@ -28,6 +28,10 @@ func (e *environment) process(c *config) {
 			duration(&c.apiLimits.Call, 2*time.Second, longestCall),
 		},
 		setting{
+			"STREAM_MAX", "220s", "for a stream that follows a conversation, after which its client comes again; at most `CALL_MAX`, to which a longer default is cut",
+			duration(&c.apiLimits.Stream, time.Second, longestCall),
+		},
+		setting{
 			"MAX_CONCURRENT_REQUESTS_PER_USER", "32", "of one user that this process answers at a time",
 			integer(&c.apiLimits.Requests, 1, 10_000),
 		},

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"chatkeep/handler/admin"
 	"chatkeep/handler/agent"
 	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
@@ -33,6 +34,11 @@ import (
 var version = "dev"
 
 func main() {
+	if len(os.Args) > 1 {
+		info, err := os.Stdin.Stat()
+		isInteractive := err == nil && info.Mode()&os.ModeCharDevice != 0
+		os.Exit(command(context.Background(), os.Args[1:], os.Getenv, admin.Terminal{In: os.Stdin, IsInteractive: isInteractive, Out: os.Stdout, Err: os.Stderr}))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var untilSignal sync.WaitGroup
 	panics.Go(&untilSignal, slog.New(slog.NewJSONHandler(os.Stdout, nil)), func() {
@@ -80,22 +86,12 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if getenv("GOGC") == "" && getenv("GOMEMLIMIT") == "" {
 			collectSeldom()
 		}
-		redis.SetLogger(quiet{log})
-		if cfg.entra != nil {
-			credential, err := cfg.entra.credential()
-			if err != nil {
-				log.Error("no credential for Redis", "err", err)
-				return err
-			}
-			cfg.redis.Credentials = store.EntraCredentials(credential, cfg.entra.username)
+		kept, closeRedis, err := openRedis(cfg, log)
+		if err != nil {
+			return err
 		}
-		client, health := store.NewClient(*cfg.redis), store.NewClient(cfg.redis.ForHealth())
-		defer func() { _, _ = client.Close(), health.Close() }()
+		defer closeRedis()
 		about.Store = "redis"
-		kept := store.NewRedis(client, health, store.Options{
-			Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas, Share: max(1, cfg.redis.PoolSize/4),
-		}, log)
-		defer kept.Close()
 		conversations = kept
 	} else {
 		log.Warn("REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
@@ -117,6 +113,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(service.EndStreams)
 	listener, err := net.Listen("tcp", cfg.address)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) && !cfg.underHost {
@@ -128,6 +125,55 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
 	return serve(ctx, server, listener, service, cfg.grace, log)
+}
+
+// openRedis returns the store in Redis, which connects when it is first used, and what closes it.
+func openRedis(cfg config, log *slog.Logger) (*store.Redis, func(), error) {
+	redis.SetLogger(quiet{log})
+	if cfg.entra != nil {
+		credential, err := cfg.entra.credential()
+		if err != nil {
+			log.Error("no credential for Redis", "err", err)
+			return nil, nil, err
+		}
+		cfg.redis.Credentials = store.EntraCredentials(credential, cfg.entra.username)
+	}
+	client, health := store.NewClient(*cfg.redis), store.NewClient(cfg.redis.ForHealth())
+	kept := store.NewRedis(client, health, store.Options{
+		Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas, Share: max(1, cfg.redis.PoolSize/4),
+	}, log)
+	return kept, func() {
+		kept.Close()
+		_, _ = client.Close(), health.Close()
+	}, nil
+}
+
+// command carries out what the program's arguments say, and returns the exit code. Without arguments it serves.
+func command(ctx context.Context, args []string, getenv func(string) string, t admin.Terminal) int {
+	if args[0] != "admin" {
+		_, _ = fmt.Fprintln(t.Err, "The service takes no arguments: its settings are environment variables. For operators: handler admin help")
+		return admin.Refused
+	}
+	if admin.IsHelp(args[1:]) {
+		return admin.Help(t)
+	}
+	cfg, err := readStoreConfig(getenv)
+	if err == nil && cfg.redis == nil {
+		err = errors.New("REDIS_URL or REDIS_HOSTNAME must name the Redis of the service: in memory nothing is kept")
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(t.Err, err)
+		return admin.Refused
+	}
+	log := slog.New(slog.NewJSONHandler(t.Err, nil))
+	kept, closeRedis, err := openRedis(cfg, log)
+	if err != nil {
+		return admin.Failed // the log says why
+	}
+	defer closeRedis()
+	service := chat.NewService(kept, agent.Echo{}, chat.Settings{TurnLease: time.Minute}, log)
+	defer service.Close(ctx)
+	return admin.Run(ctx, args[1:], kept, service, t, log)
 }
 
 // collectSeldom has garbage collected at five times what lives, not at twice: with the conversations in Redis little lives but what

@@ -67,11 +67,17 @@ type deployment struct {
 
 func deploy(t *testing.T, env ...string) *deployment {
 	t.Helper()
+	return deployOn(t, func(t testing.TB, env ...string) *hosttest.Host { return hosttest.Start(t, packaged(t), env...) }, env...)
+}
+
+// deployOn is deploy on another host, or of another script root.
+func deployOn(t *testing.T, start func(testing.TB, ...string) *hosttest.Host, env ...string) *deployment {
+	t.Helper()
 	d := &deployment{t: t, issuer: authtest.New()}
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, d.issuer.KeySet(), 0o600))
 	d.env = append([]string{"AUTH_ISSUER=" + d.issuer.Name, "AUTH_AUDIENCE=" + d.issuer.Audience, "AUTH_JWKS_URL=" + keys, "MAX_TURNS_PER_MINUTE=1000000", "MAX_CONCURRENT_REQUESTS_PER_USER=1000"}, env...)
-	d.host = hosttest.Start(t, packaged(t), d.env...)
+	d.host = start(t, d.env...)
 	t.Cleanup(func() { // whatever the test was about
 		for _, line := range append(d.host.Stdout(), d.host.Stderr()...) {
 			for _, personal := range []string{"eyJ", "alice", "bob", authtest.LocalTenant, "Hello"} {

@@ -60,6 +60,7 @@ type handlerSettings = {
   AGENT_CONTEXT_BYTES: string?
   TURN_WAIT: string?
   TURN_LEASE: string?
+  MAX_CONVERSATION_AGE: string?
   MAX_MESSAGES_PER_CONVERSATION: string?
   MAX_CONVERSATIONS_PER_USER: string?
   MAX_BYTES_PER_USER: string?
@@ -68,6 +69,7 @@ type handlerSettings = {
   IDEMPOTENCY_TTL: string?
   MAX_IDEMPOTENCY_RECORDS: string?
   CALL_MAX: string?
+  STREAM_MAX: string?
   SHUTDOWN_GRACE: string?
   LOG_LEVEL: string?
 }

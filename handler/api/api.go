@@ -37,6 +37,7 @@ type Server struct {
 
 	bodyTime time.Duration
 	takeTime time.Duration
+	maxQuiet time.Duration
 }
 
 // About is what health tells of the program.
@@ -55,6 +56,7 @@ type Edge struct {
 type Limits struct {
 	Requests int           // of one owner in progress at once
 	Call     time.Duration // from the headers of a request to the last byte of its answer
+	Stream   time.Duration // for a stream that does not end with its turn
 }
 
 // New returns the API.
@@ -62,7 +64,7 @@ func New(service *chat.Service, verifier *auth.Verifier, about About, edge Edge,
 	s := &Server{
 		chat: service, auth: verifier, about: about, edge: edge, limits: limits, callers: newCallerNames(), log: log, started: time.Now(),
 		mux: http.NewServeMux(), requests: newPlaces(limits.Requests), functions: make(map[string]bool), outages: newOutages(log),
-		bodyTime: maxBodyTime, takeTime: maxTakeTime,
+		bodyTime: maxBodyTime, takeTime: maxTakeTime, maxQuiet: maxQuiet,
 	}
 	for _, route := range s.routes() {
 		if route.name != "" {
@@ -99,6 +101,8 @@ func (s *Server) routes() []route {
 		{"update", http.MethodPatch, "/api/chat/conversations/{conversationId}", []string{"If-Match", "Idempotency-Key"}, s.signedIn(s.update)},
 		{"delete", http.MethodDelete, "/api/chat/conversations/{conversationId}", []string{"Idempotency-Key"}, s.signedIn(s.delete)},
 		{"erase", http.MethodDelete, "/api/chat/conversations", []string{"Idempotency-Key"}, s.signedIn(s.erase)},
+		{"stream", http.MethodGet, "/api/chat/conversations/{conversationId}/stream", nil, s.signedIn(s.stream)},
+		{"cancel", http.MethodPost, "/api/chat/conversations/{conversationId}/cancel", []string{"Idempotency-Key"}, s.signedIn(s.cancel)},
 		{"list-conversations", http.MethodPost, "/api/chat/list-conversations", nil, s.signedIn(s.listConversations)},
 		{"export", http.MethodGet, "/api/chat/export", nil, s.signedIn(s.export)},
 		{"health", http.MethodGet, "/health", nil, s.health},

@@ -64,6 +64,11 @@ func limits() chat.Limits {
 
 func openOver(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, issuer *authtest.Issuer) *service {
 	t.Helper()
+	return openSet(t, conversations, a, edge, issuer, settings)
+}
+
+func openSet(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, issuer *authtest.Issuer, settings chat.Settings) *service {
+	t.Helper()
 	s := &service{t: t, issuer: issuer, log: &bytes.Buffer{}}
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, issuer.KeySet(), 0o600))
@@ -74,7 +79,7 @@ func openOver(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, i
 	}
 	about := About{Store: "memory", Version: "test"}
 	conversing := chat.NewService(conversations, a, settings, log)
-	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, Call: time.Minute}, log)
+	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, Call: time.Minute, Stream: time.Minute}, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(func() {
 		server.Close()

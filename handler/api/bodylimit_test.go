@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -35,4 +36,19 @@ func TestTheHostsBodyLimitFollowsOurs(t *testing.T) {
 		require.Len(t, found, 1, file)
 		require.Equal(t, strconv.Itoa(largest+64<<10), string(found[0][1]), file)
 	}
+}
+
+// The host waits for a body that came quickly at first until it has come at 240 bytes a second on the whole, whatever we have answered
+// meanwhile. A call that lasts longer than functionTimeout ends the process, and everybody's calls: so no body can.
+func TestNoBodyOutlastsTheHostsTimeout(t *testing.T) {
+	const leastRate = 240 // bytes a second, of the host's web server
+	text, err := os.ReadFile("../../host.json")
+	require.NoError(t, err)
+	found := regexp.MustCompile(`"functionTimeout": "(\d\d):(\d\d):00"`).FindSubmatch(text)
+	require.NotNil(t, found)
+	hours, _ := strconv.Atoi(string(found[1]))
+	minutes, _ := strconv.Atoi(string(found[2]))
+	timeout := time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute
+	longest := time.Duration(1<<20+64<<10) * time.Second / leastRate
+	require.Greater(t, timeout, longest+5*time.Minute, "a body of %d bytes can last %v", 1<<20+64<<10, longest)
 }

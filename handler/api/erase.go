@@ -8,6 +8,7 @@ import (
 )
 
 // erase ends everything that the caller has. An Idempotency-Key is checked and not remembered: nothing is, of whom everything was erased.
+// A repetition is done anew, and finds nothing.
 func (s *Server) erase(w *response, r *http.Request, caller chat.Caller) error {
 	if _, err := idempotencyKey(r); err != nil {
 		return err

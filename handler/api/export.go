@@ -1,6 +1,10 @@
 package api
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
 	"net/http"
 	"strconv"
 
@@ -16,14 +20,35 @@ func (s *Server) export(w *response, r *http.Request, caller chat.Caller) error 
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	err := WriteExport(w, s.chat.Export(r.Context(), caller.Owner))
+	if errors.Is(err, errUnwritten) {
+		panic(http.ErrAbortHandler) // nobody is there to read it
+	}
+	if err != nil {
+		w.Header().Del("Content-Disposition")
+	}
+	return err
+}
+
+// errUnwritten means that the reader of an export does not take it.
+var errUnwritten = errors.New("the export cannot be written")
+
+// WriteExport writes an export as the API answers with it, line by line. An error of the parts leaves it without its last line.
+func WriteExport(w io.Writer, parts iter.Seq2[chat.Exported, error]) error {
 	var conversations, messages, damaged int64
 	var b []byte
-	for part, err := range s.chat.Export(r.Context(), caller.Owner) {
+	tell := func() error {
+		_, err := w.Write(b)
+		b = b[:0]
 		if err != nil {
-			w.Header().Del("Content-Disposition")
+			return fmt.Errorf("%w: %w", errUnwritten, err)
+		}
+		return nil
+	}
+	for part, err := range parts {
+		if err != nil {
 			return err
 		}
-		b = b[:0]
 		switch {
 		case part.Damaged:
 			damaged++
@@ -36,19 +61,24 @@ func (s *Server) export(w *response, r *http.Request, caller chat.Caller) error 
 			b[end] = ',' // in place of the brace
 		}
 		for _, m := range part.Messages {
+			if len(b) > maxPiece {
+				if err := tell(); err != nil {
+					return err
+				}
+			}
 			messages++
 			b = append(b, `{"type":"message"`...)
 			end := len(b)
 			b = append(appendMessage(b, m), '\n')
 			b[end] = ','
 		}
-		if _, err := w.Write(b); err != nil {
-			panic(http.ErrAbortHandler) // nobody is there to read it
+		if err := tell(); err != nil {
+			return err
 		}
 	}
-	b = strconv.AppendInt(append(b[:0], `{"type":"end","conversations":`...), conversations, 10)
+	b = strconv.AppendInt(append(b, `{"type":"end","conversations":`...), conversations, 10)
 	b = strconv.AppendInt(append(b, `,"messages":`...), messages, 10)
 	b = strconv.AppendInt(append(b, `,"damaged":`...), damaged, 10)
-	_, _ = w.Write(append(b, "}\n"...))
-	return nil
+	b = append(b, "}\n"...)
+	return tell()
 }

@@ -34,12 +34,22 @@ func (s *Server) get(w *response, r *http.Request, caller chat.Caller) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	return respond(w, http.StatusOK, EncodePage(conversation, messages))
+}
+
+// EncodePage returns what get answers with, a line of JSON.
+func EncodePage(c chat.Conversation, messages []chat.StoredMessage) []byte {
 	hasMore := len(messages) > 0 && messages[0].Seq > 1
-	b := make([]byte, 0, conversationSize(conversation)+messagesSize(messages))
-	b = appendConversation(append(b, `{"conversation":`...), conversation)
+	b := make([]byte, 0, conversationSize(c)+messagesSize(messages))
+	b = appendConversation(append(b, `{"conversation":`...), c)
 	b = appendMessages(append(b, `,"messages":`...), messages)
 	b = strconv.AppendBool(append(b, `,"hasMore":`...), hasMore)
-	return respond(w, http.StatusOK, append(b, "}\n"...))
+	return append(b, "}\n"...)
+}
+
+// EncodeConversation returns a conversation as the API shows it, a line of JSON.
+func EncodeConversation(c chat.Conversation) []byte {
+	return append(appendConversation(nil, c), '\n')
 }
 
 // pageOf reads the query.

@@ -29,14 +29,14 @@ func (s *Server) listConversations(w *response, r *http.Request, caller chat.Cal
 	}
 	size := 256
 	for _, c := range conversations {
-		size += conversationSize(c)
+		size += conversationSize(c) + len(c.Last.Text) + 48
 	}
 	b := append(make([]byte, 0, size), `{"conversations":[`...)
 	for i, c := range conversations {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendConversation(b, c)
+		b = appendListed(b, c)
 	}
 	b = append(b, `],"nextCursor":`...)
 	if next != nil {
@@ -46,6 +46,18 @@ func (s *Server) listConversations(w *response, r *http.Request, caller chat.Cal
 	}
 	b = strconv.AppendBool(append(b, `,"hasMore":`...), next != nil)
 	return respond(w, http.StatusOK, append(b, "}\n"...))
+}
+
+// appendListed appends a conversation with the last message that has text.
+func appendListed(b []byte, c chat.Conversation) []byte {
+	b = appendConversation(b, c)
+	b = append(b[:len(b)-len("}")], `,"lastMessage":`...)
+	if c.Last == (chat.Preview{}) {
+		return append(b, "null}"...)
+	}
+	b = appendString(append(b, `{"role":`...), string(c.Last.Role))
+	b = appendString(append(b, `,"text":`...), c.Last.Text)
+	return append(b, "}}"...)
 }
 
 func (req listRequest) list(owner chat.Owner) (chat.List, error) {

@@ -106,14 +106,49 @@ func write(w *response, status int, contentType string, body []byte) {
 	}
 }
 
-// end ends a request: it writes the error, if any, and alone logs those that someone should look at. Of an answer that has begun
-// nothing can be taken back, so the connection is cut: it panics with http.ErrAbortHandler.
+// end ends a request: it writes the error, if any. Of an answer that has begun nothing can be taken back, so the connection is cut: it panics
+// with http.ErrAbortHandler.
 func (s *Server) end(w *response, r *http.Request, err error) {
 	if err == nil || errors.Is(err, context.Canceled) && r.Context().Err() != nil { // nobody is there to read it
 		return
 	}
+	p := s.outcome(w, r, err)
+	if w.begun {
+		panic(http.ErrAbortHandler)
+	}
+	if challenge := s.auth.Challenge(err); challenge != "" {
+		p.challenge = challenge
+	}
+	setUnlessEmpty(w.Header(), "WWW-Authenticate", p.challenge)
+	setUnlessEmpty(w.Header(), "Retry-After", p.retryAfter)
+	if p.quota > 0 { // draft-ietf-httpapi-ratelimit-headers
+		w.Header().Set("RateLimit-Policy", `"turns";q=`+strconv.FormatInt(p.quota, 10)+`;w=60`)
+		w.Header().Set("RateLimit", `"turns";r=0;t=`+p.retryAfter)
+	}
+	_, replayed := errors.AsType[*chat.ReplayedError](err)
+	markReplayed(w, replayed)
+	write(w, p.Status, "application/problem+json", append(p.encode(), '\n'))
+}
+
+// problem is an error as a request's caller sees it.
+func (s *Server) problem(w *response, err error) problem {
 	p := problemOf(err)
 	p.Type, p.Title, p.RequestID = "urn:chatkeep:problem:"+p.Code, http.StatusText(p.Status), w.Header().Get("X-Request-Id")
+	return p
+}
+
+// encode returns the problem's body.
+func (p problem) encode() []byte {
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // all of its text is valid UTF-8
+	}
+	return body
+}
+
+// outcome is problem, and alone logs the errors that someone should look at.
+func (s *Server) outcome(w *response, r *http.Request, err error) problem {
+	p := s.problem(w, err)
 	_, replayed := errors.AsType[*chat.ReplayedError](err)
 	outage := s.outages.of(p.Code)
 	switch {
@@ -130,24 +165,7 @@ func (s *Server) end(w *response, r *http.Request, err error) {
 		s.log.DebugContext(r.Context(), "request refused",
 			"route", r.Pattern, "status", p.Status, "code", p.Code, "requestId", p.RequestID, "err", err)
 	}
-	if w.begun {
-		panic(http.ErrAbortHandler)
-	}
-	if challenge := s.auth.Challenge(err); challenge != "" {
-		p.challenge = challenge
-	}
-	setUnlessEmpty(w.Header(), "WWW-Authenticate", p.challenge)
-	setUnlessEmpty(w.Header(), "Retry-After", p.retryAfter)
-	if p.quota > 0 { // draft-ietf-httpapi-ratelimit-headers
-		w.Header().Set("RateLimit-Policy", `"turns";q=`+strconv.FormatInt(p.quota, 10)+`;w=60`)
-		w.Header().Set("RateLimit", `"turns";r=0;t=`+p.retryAfter)
-	}
-	markReplayed(w, replayed)
-	body, err := json.Marshal(p)
-	if err != nil {
-		panic(err) // all of its text is valid UTF-8
-	}
-	write(w, p.Status, "application/problem+json", append(body, '\n'))
+	return p
 }
 
 func setUnlessEmpty(h http.Header, name, value string) {

@@ -14,7 +14,7 @@ type sendRequest struct {
 	Value          object  `json:"value"`
 }
 
-// send stores a message and answers with the agent's replies.
+// send stores a message and answers with the agent's replies, or with events while the agent makes them.
 func (s *Server) send(w *response, r *http.Request, caller chat.Caller) error {
 	req, err := decode[sendRequest](w, r, false)
 	if err != nil {
@@ -25,16 +25,28 @@ func (s *Server) send(w *response, r *http.Request, caller chat.Caller) error {
 	if err != nil {
 		return err
 	}
+	if wantsEvents(r) {
+		stream, err := s.chat.Tell(r.Context(), caller, id, input)
+		if err != nil {
+			return err
+		}
+		return s.serveStream(w, r, stream, ownEvents{server: s, w: w, r: r, conversationID: id, reports: !stream.Replayed})
+	}
 	sent, err := s.chat.Send(r.Context(), caller, id, input)
 	if err != nil {
 		return err
 	}
 	markReplayed(w, sent.Replayed)
 	b := make([]byte, 0, 256+len(sent.Message.JSON)+messagesSize(sent.Replies))
-	b = appendString(append(b, `{"conversationId":`...), id)
+	return respond(w, http.StatusOK, append(appendSent(b, id, sent), '\n'))
+}
+
+// appendSent writes what a turn came to.
+func appendSent(b []byte, conversationID string, sent chat.Sent) []byte {
+	b = appendString(append(b, `{"conversationId":`...), conversationID)
 	b = appendMessage(append(b, `,"message":`...), sent.Message)
 	b = appendMessages(append(b, `,"messages":`...), sent.Replies)
-	return respond(w, http.StatusOK, append(b, "}\n"...))
+	return append(b, '}')
 }
 
 func (req sendRequest) input(r *http.Request) (chat.Input, error) {

@@ -66,6 +66,18 @@ func appendMessages(b []byte, messages []chat.StoredMessage) []byte {
 	return append(b, ']')
 }
 
+func appendActions(b []byte, actions []chat.SuggestedAction) []byte {
+	b = append(b, '[')
+	for i, action := range actions {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(b, `{"title":`...), action.Title)
+		b = append(appendString(append(b, `,"value":`...), action.Value), '}')
+	}
+	return append(b, ']')
+}
+
 // appendTime writes RFC 3339 in UTC with milliseconds. Package time formats RFC3339 itself several times as fast as any other layout.
 func appendTime(b []byte, t time.Time) []byte {
 	b = t.UTC().AppendFormat(append(b, '"'), time.RFC3339)

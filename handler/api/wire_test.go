@@ -53,7 +53,14 @@ func TestWordsOfCallersAreEscaped(t *testing.T) {
 	conversation := a.body["conversation"].(map[string]any)
 	require.Equal(t, words, conversation["title"])
 	require.Equal(t, map[string]any{"k\"": "\"\\"}, conversation["metadata"])
+	conversation["lastMessage"] = nil // which only list shows
 	require.Equal(t, conversation, s.send("POST", "/api/chat/list-conversations", "alice", `{}`).body["conversations"].([]any)[0])
+
+	id := conversation["id"].(string)
+	a = s.send("POST", "/api/chat/send", "alice", `{"conversationId":"`+id+`","text":"\"\\\/\b\f\n\r\t\u0001\u00e9<&>\u2028\ud83d\ude00"}`)
+	require.Equal(t, 200, a.status, a.text)
+	listed := s.send("POST", "/api/chat/list-conversations", "alice", `{}`).body["conversations"].([]any)[0].(map[string]any)
+	require.Equal(t, map[string]any{"role": "assistant", "text": words}, listed["lastMessage"])
 }
 
 // recorder counts writes.

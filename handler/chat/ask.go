@@ -9,16 +9,19 @@ import (
 	"chatkeep/handler/panics"
 )
 
-// ask calls the agent, for at most Settings.AgentTimeout, and renews the lease meanwhile, if there is one.
-func (s *Service) ask(ctx context.Context, renew func(context.Context) error, call func(context.Context) (Reply, error)) (Reply, error) {
+// ask calls the agent, for at most Settings.AgentTimeout, and keep meanwhile, if there is a lease to be kept. keep returns when its context
+// ends, and can end it with a cause.
+func (s *Service) ask(
+	ctx context.Context, keep func(context.Context, context.CancelCauseFunc), call func(context.Context) (Reply, error),
+) (Reply, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.settings.AgentTimeout, ErrAgentTimeout)
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
-	var renewing sync.WaitGroup
-	if renew != nil {
-		panics.Go(&renewing, s.log, func() { s.keepLease(ctx, stop, renew) })
+	var keeping sync.WaitGroup
+	if keep != nil {
+		panics.Go(&keeping, s.log, func() { keep(ctx, stop) })
 	}
-	defer func() { stop(nil); renewing.Wait() }()
+	defer func() { stop(nil); keeping.Wait() }()
 	var reply Reply
 	err := panics.Recover(s.log, func() (err error) {
 		reply, err = call(ctx)

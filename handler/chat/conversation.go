@@ -35,7 +35,15 @@ type Conversation struct {
 	CreatedAt      time.Time
 	UpdatedAt      time.Time // of the last message or change of a message's state; never goes backwards
 	LastAccessedAt time.Time // of the owner's last counted start, send or get; see Limits.Lag
-	ExpiresAt      time.Time // LastAccessedAt plus the store's time to live: it lives at least until then
+	ExpiresAt      time.Time // LastAccessedAt plus the store's time to live, within the age that it may have: it lives at least until then
+	Last           Preview   // only Store.List tells it
+}
+
+// Preview is the beginning of the text of the last message that has any. It is zero when there is none, or it is not known: the message is
+// from before previews were stored.
+type Preview struct {
+	Role Role
+	Text string
 }
 
 // Role says who wrote a message.
@@ -59,12 +67,14 @@ const (
 // State says what became of a message.
 type State string
 
-// The states of a message. A user message is Pending while its turn runs, then Complete, or Failed when no answer was stored.
-// Everything else is Complete.
+// The states of a message. A user message is Pending while its turn runs, then Complete, Failed when no whole answer was stored, or
+// Cancelled when the owner ended it. A reply is Complete, or Partial: as much of it as had arrived when its turn failed or was cancelled.
 const (
-	Pending  State = "pending"
-	Complete State = "complete"
-	Failed   State = "failed"
+	Pending   State = "pending"
+	Complete  State = "complete"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+	Partial   State = "partial"
 )
 
 // Message is the content of a message. Its JSON form is what stores hold and what callers get: a member may be added, none may change its
@@ -100,6 +110,7 @@ type StoredMessage struct {
 	State     State
 	CreatedAt time.Time // never before the message with the lower Seq
 	JSON      []byte
+	Failure   string // of a Failed question: the code of the failure; empty: its turn was lost
 }
 
 // Message reads the JSON form.

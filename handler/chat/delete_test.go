@@ -22,15 +22,15 @@ func TestASendWhoseConversationIsDeletedIsTold(t *testing.T) {
 		sends int // all but one wait for the first
 		took  time.Duration
 	}{
-		"its answer is refused":                 {"5s", 2, 5 * time.Second},
-		"its agent is stopped at the renewal":   {"100s", 1, settings.TurnLease / 3},
-		"its agent fails, which is no news now": {"-", 2, 5 * time.Second},
+		"its answer is refused":                 {"500ms", 2, 500 * time.Millisecond},
+		"its agent is stopped at the renewal":   {"100s", 1, time.Second},
+		"its agent fails, which is no news now": {"-", 2, 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := serve(t, store.NewMemory(limits), agentFunc(func(ctx context.Context, q chat.Question) (chat.Reply, error) {
 					if q.Message.Text == "-" {
-						time.Sleep(5 * time.Second)
+						time.Sleep(500 * time.Millisecond)
 						return chat.Reply{}, errors.New("no answer")
 					}
 					return slow(ctx, q)

@@ -28,6 +28,8 @@ var (
 	ErrVersion = errors.New("the conversation has changed")
 	// ErrTransition means that a conversation cannot go from its status to the one that is asked for.
 	ErrTransition = errors.New("no such transition")
+	// ErrCancelled means that the owner has asked for the end of the turn. Callers of the Service never get it.
+	ErrCancelled = errors.New("the turn is cancelled")
 	// ErrUnavailable means the store cannot answer now. Whether a change was made is not known.
 	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrDamaged means that what is stored contradicts itself, as after an eviction or a change by hand.
@@ -87,7 +89,10 @@ var (
 )
 
 // BusyError means that another turn of the conversation lives, at most for Left more.
-type BusyError struct{ Left time.Duration }
+type BusyError struct {
+	Left time.Duration
+	Seq  int64 // of the question, when the turn is that of the same request; otherwise 0
+}
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("another turn is in progress for at most %v", e.Left)

@@ -13,8 +13,11 @@ type Exported struct {
 	Damaged      bool            // the conversation, of which only the ID is set, cannot be read, or no further
 }
 
-// maxExportPage is how many messages a part has at most: a hundred conversations and one part are all that an export holds at a time.
-const maxExportPage = 1000
+// Bounds of a part. A hundred conversations and one part are all that an export holds at a time, however slowly it is taken.
+const (
+	maxExportPage   = 1000      // messages
+	exportPageBytes = 128 << 10 // of them, or one message
+)
 
 // Export returns all of the owner's conversations with their messages, last updated first, part by part. It is no access. What is changed
 // meanwhile may be missed, or is told as it was at some moment; what stands still is told once. An error is the last part.
@@ -49,7 +52,7 @@ func (s *Service) exportConversation(ctx context.Context, owner Owner, id string
 	size, last := int64(maxExportPage), int64(maxExportPage)
 	for seq := int64(1); seq <= last; {
 		size = min(size, last-seq+1)
-		c, page, err := s.store.Get(ctx, owner, id, Page{Before: seq + size, Limit: int(size), Unseen: true})
+		c, page, err := s.store.Get(ctx, owner, id, Page{Before: seq + size, Limit: int(size), Bytes: exportPageBytes, Unseen: true})
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return true

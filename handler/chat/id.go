@@ -2,9 +2,11 @@ package chat
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -18,9 +20,26 @@ func newID() string {
 // NewMessageID returns an id for a message whose seq is known before it is stored: a UUID of version 7 whose last 24 bits are the seq.
 // So a store needs one look to tell whether such an id is taken.
 func NewMessageID(seq int64) string {
-	u := newUUID()
+	return format(withSeq(newUUID(), seq))
+}
+
+// replyID is the id of a turn's reply with the index: known before there is one, to everybody who knows the turn's token, which it does not
+// tell. Like those of NewMessageID it ends in its seq.
+func replyID(token string, questionSeq int64, index int) string {
+	sum := sha256.Sum256([]byte("replies of " + token))
+	u := [16]byte(sum[:16])
+	if id, err := hex.DecodeString(strings.ReplaceAll(token, "-", "")); err == nil && len(id) == len(u) {
+		copy(u[:6], id[:6]) // a token is a UUID of version 7 too, and begins with the time
+	}
+	return format(withSeq(u, questionSeq+1+int64(index)))
+}
+
+// withSeq makes a UUID one of version 7 whose last 24 bits are the seq.
+func withSeq(u [16]byte, seq int64) [16]byte {
+	u[6] = 0x70 | u[6]&0x0f
+	u[8] = 0x80 | u[8]&0x3f
 	u[13], u[14], u[15] = byte(seq>>16), byte(seq>>8), byte(seq)
-	return format(u)
+	return u
 }
 
 func newUUID() (u [16]byte) {

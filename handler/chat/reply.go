@@ -13,10 +13,11 @@ const (
 	maxReplyBytes = 1 << 20 // of a message's text or card
 	maxStateBytes = 4096    // of an agent's reference, and of its id of the conversation
 	maxActions    = 20      // of a message
+	maxReplies    = 1000    // to a question
 )
 
-// encode returns the JSON forms of the reply's messages, whose first will be at seq. A reply that is not well-formed is ErrAgentFailed.
-func (r Reply) encode(seq int64, inReplyTo string) ([][]byte, error) {
+// encode returns the JSON forms of the reply's messages, each with the id of its index. A reply that is not well-formed is ErrAgentFailed.
+func (r Reply) encode(id func(index int) string, inReplyTo string) ([][]byte, error) {
 	if !storable(r.AgentRef) || !storable(r.ExternalID) || len(r.AgentRef) > maxStateBytes || len(r.ExternalID) > maxStateBytes {
 		return nil, illFormed("its reference or external id", errors.New("not UTF-8 without NUL, or too long"))
 	}
@@ -26,7 +27,7 @@ func (r Reply) encode(seq int64, inReplyTo string) ([][]byte, error) {
 			return nil, illFormed(fmt.Sprintf("message %d", i+1), err)
 		}
 		text, err := Message{
-			ID: NewMessageID(seq + int64(i)), Role: Assistant, InReplyTo: inReplyTo,
+			ID: id(i), Role: Assistant, InReplyTo: inReplyTo,
 			Kind: m.Kind, Text: m.Text, CardJSON: m.CardJSON, CardID: m.CardID, SuggestedActions: m.SuggestedActions,
 		}.encode()
 		if err != nil {
@@ -81,10 +82,10 @@ func isObject(text []byte) bool {
 }
 
 // stored returns messages as a store has appended them: the first at seq.
-func stored(messages [][]byte, seq int64, at time.Time) []StoredMessage {
+func stored(messages [][]byte, seq int64, state State, at time.Time) []StoredMessage {
 	all := make([]StoredMessage, 0, len(messages))
 	for i, text := range messages {
-		all = append(all, StoredMessage{Seq: seq + int64(i), State: Complete, CreatedAt: at, JSON: text})
+		all = append(all, StoredMessage{Seq: seq + int64(i), State: state, CreatedAt: at, JSON: text})
 	}
 	return all
 }

@@ -29,7 +29,11 @@ type Service struct {
 	retrier  *retrier
 
 	mu      sync.Mutex
-	running map[conversationKey]*turn // of each conversation the turn that last began here, until it ends; guarded by mu
+	running map[conversationKey]*turn  // of each conversation the turn that last began here, until it ends; guarded by mu
+	watches map[conversationKey]*watch // of the conversations whose log is read here; guarded by mu
+
+	endStreams sync.Once
+	streamsEnd chan struct{} // closed by EndStreams
 }
 
 // NewService returns a Service over a store and an agent.
@@ -37,6 +41,7 @@ func NewService(store Store, agent Agent, settings Settings, log *slog.Logger) *
 	return &Service{
 		store: store, agent: agent, settings: settings, log: log,
 		turns: newGroup(log), retrier: newRetrier(settings.TurnLease, log), running: make(map[conversationKey]*turn),
+		watches: make(map[conversationKey]*watch), streamsEnd: make(chan struct{}),
 	}
 }
 
@@ -45,6 +50,11 @@ func NewService(store Store, agent Agent, settings Settings, log *slog.Logger) *
 func (s *Service) Close(ctx context.Context) {
 	s.turns.close(ctx)
 	s.retrier.stop()
+}
+
+// EndStreams ends all streams that wait for turns of other processes, or for none. Those that read a turn of this process end with it.
+func (s *Service) EndStreams() {
+	s.endStreams.Do(func() { close(s.streamsEnd) })
 }
 
 // errClosing means that the process ends.

@@ -127,16 +127,19 @@ func (b *between) Begin(ctx context.Context, owner chat.Owner, id string, req ch
 	return call(ctx, b, "begin", func() (chat.Turn, error) { return b.Store.Begin(ctx, owner, id, req) })
 }
 
-func (b *between) Renew(ctx context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
-	_, err := call(ctx, b, "renew", func() (any, error) { return nil, b.Store.Renew(ctx, owner, id, token, lease) })
-	return err
+func (b *between) Append(ctx context.Context, owner chat.Owner, id string, a chat.Append) (chat.Appended, error) {
+	return call(ctx, b, "append", func() (chat.Appended, error) { return b.Store.Append(ctx, owner, id, a) })
 }
 
-func (b *between) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
+func (b *between) Events(ctx context.Context, owner chat.Owner, id string, after *chat.EventID) (chat.Log, error) {
+	return call(ctx, b, "events", func() (chat.Log, error) { return b.Store.Events(ctx, owner, id, after) })
+}
+
+func (b *between) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
 	b.mu.Lock()
 	b.finished = f
 	b.mu.Unlock()
-	return call(ctx, b, "finish", func() (time.Time, error) { return b.Store.Finish(ctx, owner, id, f) })
+	return call(ctx, b, "finish", func() (chat.Finished, error) { return b.Store.Finish(ctx, owner, id, f) })
 }
 
 func serve(t *testing.T, s chat.Store, a chat.Agent) *chat.Service {

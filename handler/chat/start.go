@@ -99,7 +99,7 @@ func (s *Service) makeConversation(ctx context.Context, o *opening) (Started, er
 	if err != nil {
 		return Started{}, err
 	}
-	greeting, err := reply.encode(1, "")
+	greeting, err := reply.encode(func(index int) string { return NewMessageID(int64(index) + 1) }, "")
 	if err != nil {
 		return Started{}, err
 	}
@@ -109,6 +109,7 @@ func (s *Service) makeConversation(ctx context.Context, o *opening) (Started, er
 		},
 		Messages: greeting,
 		AgentRef: reply.AgentRef,
+		Preview:  reply.preview(),
 	}
 	if o.claim != nil {
 		req.Record, req.Token = &o.claim.Record, o.claim.Token
@@ -117,22 +118,24 @@ func (s *Service) makeConversation(ctx context.Context, o *opening) (Started, er
 	if err != nil {
 		return Started{}, err
 	}
-	return Started{Conversation: conversation, Messages: stored(greeting, 1, conversation.CreatedAt)}, nil
+	return Started{Conversation: conversation, Messages: stored(greeting, 1, Complete, conversation.CreatedAt)}, nil
 }
 
 // askToOpen asks the agent, and renews the claim meanwhile, if there is one.
 func (s *Service) askToOpen(ctx context.Context, o *opening) (Reply, error) {
-	var renew func(context.Context) error
+	var keep func(context.Context, context.CancelCauseFunc)
 	if o.claim != nil {
-		renew = func(ctx context.Context) error {
-			_, err := s.store.Claim(ctx, o.caller.Owner, *o.claim)
-			if _, isBusy := errors.AsType[*BusyError](err); isBusy {
-				return ErrTurnLost
-			}
-			return err
+		keep = func(ctx context.Context, stop context.CancelCauseFunc) {
+			s.keepLease(ctx, stop, func(ctx context.Context) error {
+				_, err := s.store.Claim(ctx, o.caller.Owner, *o.claim)
+				if _, isBusy := errors.AsType[*BusyError](err); isBusy {
+					return ErrTurnLost
+				}
+				return err
+			})
 		}
 	}
-	return s.ask(ctx, renew, func(ctx context.Context) (Reply, error) { return s.agent.Open(ctx, o.caller, o.id) })
+	return s.ask(ctx, keep, func(ctx context.Context) (Reply, error) { return s.agent.Open(ctx, o.caller, o.id) })
 }
 
 // giveUp releases the claim of a start that has failed, so that a repeated request need not wait for the end of its lease. If the store is

@@ -23,7 +23,8 @@ type Store interface {
 	// ErrTurnLost: s.Token does not hold s.Record.
 	// ErrNotFound: this call was executed before, and the conversation deleted since.
 	Start(ctx context.Context, owner Owner, s Start) (Conversation, error)
-	// Begin appends a user message as Pending, and takes the turn under b.Token until its lease ends.
+	// Begin appends a user message as Pending, and takes the turn under b.Token until its lease ends. A conversation that was given no title,
+	// not even an empty one by Update, gets b.Title.
 	// If a record identifies the request, nothing is appended. A finished turn is returned; one that failed with ErrNotAsked, and which is
 	// still last, is resumed. The other records of b then identify the request too.
 	// ErrClosed: not active. ErrFull: no room for a question and an answer. ErrKeyReused: a record has another fingerprint.
@@ -31,11 +32,22 @@ type Store interface {
 	// ErrQuota: no room for the message. *RateError: too many turns.
 	// ErrTurnLost: this call was executed before, and its turn has ended since.
 	Begin(ctx context.Context, owner Owner, id string, b Begin) (Turn, error)
-	// Renew moves the end of a live turn's lease, and counts as an access. ErrTurnLost: the token does not hold a live turn.
-	Renew(ctx context.Context, owner Owner, id, token string, lease time.Duration) error
-	// Finish ends a live turn: the user message gets f.State and the replies follow it, in order. It returns the stamp of the replies;
-	// repeated, that of the first time. ErrTurnLost: the token does not hold a live turn; nothing is written.
-	Finish(ctx context.Context, owner Owner, id string, f Finish) (time.Time, error)
+	// Append adds to the log of a live turn, moves the end of its lease, and counts as an access. Entries whose ids are not above those of the
+	// turn that are there already are left out, so it may be repeated. ErrTurnLost: the token does not hold a live turn.
+	Append(ctx context.Context, owner Owner, id string, a Append) (Appended, error)
+	// Finish ends a live turn: the user message gets f.State and the replies follow it, in order; the entries go to the log.
+	// Repeated, it returns what it did the first time. ErrTurnLost: the token does not hold a live turn; nothing is written.
+	// ErrCancelled: f.State is Complete, and the owner has asked for the turn's end; nothing is written.
+	Finish(ctx context.Context, owner Owner, id string, f Finish) (Finished, error)
+	// Cancel asks that the live turn end, and tells whether this call, or an earlier one with its token, did: not when no turn lives, it is not
+	// that of c.MessageID, or somebody else has asked before.
+	Cancel(ctx context.Context, owner Owner, id string, c Cancellation) (bool, error)
+	// Events returns a page of what has happened in the conversation after an event. It is no access. after nil: after what happened before
+	// the live turn or, when none lives, after all that did.
+	Events(ctx context.Context, owner Owner, id string, after *EventID) (Log, error)
+	// Watch calls begun, which must not block, after a turn of the conversation has begun in any process, and whenever one may have been
+	// missed. It may call too often, and seldom miss one. It does so until stop is called.
+	Watch(owner Owner, id string, begun func()) (stop func())
 	// Update changes what the owner may change, and returns the conversation. It is no access, and does not disturb a turn.
 	// What changes nothing is no change, and so is what u.Record identifies: it was made before.
 	// ErrQuota: no room for it. ErrVersion: u.Version is not the conversation's. ErrKeyReused: the record has another fingerprint.
@@ -45,7 +57,8 @@ type Store interface {
 	// Delete ends a conversation at once, with all that it holds; nothing brings it back. A deletion that d.Record identifies was done
 	// before: that is replayed. ErrKeyReused: the record has another fingerprint.
 	Delete(ctx context.Context, owner Owner, id string, d Deletion) (replayed bool, err error)
-	// Erase ends everything that the owner has, step by step: an error may leave a part of it, for the next call to end. Deletions leave
+	// Erase ends everything that the owner has, step by step: an error may leave a part of it, for the next call to end, which counts only
+	// what it ends itself. Deletions leave
 	// nothing to tell a late start by.
 	Erase(ctx context.Context, owner Owner) (Erasure, error)
 	// Get returns a conversation and a page of its messages, oldest first, and counts as an access unless p.Unseen. When p.Known is
@@ -68,6 +81,7 @@ type Health struct {
 // Limits bound what a store holds.
 type Limits struct {
 	TTL                time.Duration // from the last access of a conversation to its end
+	Age                time.Duration // from its start to its end, whatever the accesses; 0: any
 	Messages           int64         // per conversation, checked when a turn begins: there must be room for it and one reply
 	Conversations      int64         // per owner
 	Bytes              int64         // per owner, of messages, attributes and idempotency records; checked before a write, but for an answer's
@@ -75,10 +89,18 @@ type Limits struct {
 	IdempotencyRecords int64         // per owner; beyond it the oldest goes first
 }
 
-// What one call returns at most. A single message or conversation may be larger.
+// What one call returns at most. A single message or conversation, or the end of a turn, may be larger.
 const (
-	PageBytes = 1 << 20   // of messages
-	ListBytes = 256 << 10 // of conversations
+	PageBytes  = 1 << 20   // of messages
+	ListBytes  = 256 << 10 // of conversations
+	LogEntries = 500
+)
+
+// Bounds of the logs of an owner.
+const (
+	LogTime    = 15 * time.Minute // for which entries outlive their turn, at least; and 5 min more at most, or until two newer turns have some
+	LogBytes   = 16 << 20         // of entries in LogTime, each counted as its text and EntryBytes; beyond it they are dropped
+	EntryBytes = 64
 )
 
 // Lag is how far LastAccessedAt and ExpiresAt may lie behind the truth: an access is counted at most once in this time, so that most
@@ -100,6 +122,7 @@ type Start struct {
 	Conversation Conversation
 	Messages     [][]byte           // the greeting, each the JSON form of a Message whose id is MessageID(Seq)'s
 	AgentRef     string             // opaque to everyone but the agent
+	Preview      string             // of the messages, for List; empty: none has text
 	Record       *IdempotencyRecord // nil: none; otherwise claimed under Token
 	Token        string
 }
@@ -108,6 +131,8 @@ type Start struct {
 type Begin struct {
 	MessageID    string
 	JSON         []byte              // the JSON form of the message
+	Title        string              // for the conversation; empty: none
+	Preview      string              // of the message, for List; empty: it has no text
 	Records      []IdempotencyRecord // by which a retry is recognised: two at most, with one fingerprint
 	Token        string              // unguessable
 	Context      int                 // how many earlier messages to return, at most
@@ -121,10 +146,25 @@ type Turn struct {
 	History    []StoredMessage // the last messages before it, oldest first; nil when Replayed
 	AgentRef   string
 	ExternalID string
+	Attempt    int64 // how often the question was asked before
+	Before     int64 // seq of the question before, or of one that is later; 0: there was none
 
 	Replayed bool
 	Replies  []StoredMessage // when Replayed
 	Failure  string          // the code, when Replayed with a Failed message; empty: the turn was lost
+}
+
+// Append is what a live turn tells while it runs.
+type Append struct {
+	Token   string
+	Lease   time.Duration
+	Entries []Entry // of status and delta; may be empty
+}
+
+// Appended is what a live turn is told.
+type Appended struct {
+	Cancelled bool // the owner has asked for its end
+	Dropped   bool // the entries are not in the log, for the owner has too many
 }
 
 // Finish is the end of a turn.
@@ -132,11 +172,43 @@ type Finish struct {
 	Token      string
 	Seq        int64               // of the turn's message; 0 when it is not known that the turn began
 	Records    []IdempotencyRecord // those of its Begin
-	State      State               // Complete or Failed
+	State      State               // Complete, Failed or Cancelled
 	Failure    string              // the code, when Failed
-	Replies    [][]byte            // each the JSON form of a Message whose id is MessageID(Seq)'s
+	Replies    [][]byte            // each the JSON form of a Message whose id is MessageID(Seq)'s; Partial unless State is Complete
+	Preview    string              // of the replies, for List; empty: none has text
 	AgentRef   string              // replaces the stored one, unless empty
 	ExternalID string              // likewise
+
+	Entries []Entry // for the log
+}
+
+// Finished is what a turn's end did.
+type Finished struct {
+	At      time.Time // the stamp of the replies
+	Dropped bool      // the entries are not in the log, for the owner has too many
+}
+
+// Cancellation asks for the end of a turn.
+type Cancellation struct {
+	MessageID string // the question's; empty: whichever lives
+	Token     string // of this call: unguessable
+}
+
+// Log is a page of what has happened in a conversation. Of a turn that After is the last event of, it has no entries, and may have replies.
+type Log struct {
+	After   EventID // what the page follows
+	IsThere bool    // the log has an entry with its id
+
+	Entries      []Entry // the first LogEntries, and PageBytes of text
+	MoreEntries  bool
+	Messages     []StoredMessage // of whole turns from that of After on: PageBytes, but one turn at least; of a turn that is dead, Failed
+	MoreMessages bool
+
+	// Of the last turn.
+	Last    int64  // seq of its question; 0: there is none
+	Token   string // as in its Begin
+	Attempt int64  // how often the question was asked before
+	IsLive  bool
 }
 
 // Update is a change of a conversation; what is nil stays.
@@ -165,6 +237,7 @@ type Page struct {
 	Before int64
 	Limit  int
 	Known  int64 // the version that the caller has; 0: none
+	Bytes  int64 // of the messages, at most, or one message; 0: PageBytes
 	Unseen bool  // it is no access
 }
 

@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,13 +16,17 @@ const (
 	lastPause  = 200 * time.Millisecond
 )
 
-// turn is a question with the work on its answer. Once begun, it runs by itself: requests wait for its end, and may leave.
+// turn is a question with the work on its answer. Once begun, it runs by itself: requests wait for its end, or read what it tells, and may
+// leave.
 type turn struct {
 	caller         Caller
 	conversationID string
 	request        Begin
 	isOurID        bool // we made the message's id, not the caller
+	attaches       bool // the request need not wait when an earlier one's turn runs: that is *runningError
 	begun          Turn
+
+	telling
 
 	done chan struct{} // closed at the turn's end, when sent and err are set
 	sent Sent
@@ -34,9 +39,6 @@ func (t *turn) key() conversationKey { return conversationKey{t.caller.Owner, t.
 func (t *turn) isSameRequest(records []IdempotencyRecord) bool {
 	return slices.ContainsFunc(records, func(r IdempotencyRecord) bool { return slices.Contains(t.request.Records, r) })
 }
-
-// emit takes the agent's events. Nobody reads them yet: they are dropped.
-func (t *turn) emit(Event) {}
 
 // send is begin, run, wait.
 func (s *Service) send(ctx context.Context, caller Caller, id string, in Input) (Sent, error) {
@@ -75,9 +77,9 @@ func (s *Service) newTurn(caller Caller, id string, in Input) (*turn, error) {
 		return nil, err
 	}
 	return &turn{
-		caller: caller, conversationID: id, isOurID: in.MessageID == nil, done: make(chan struct{}),
+		caller: caller, conversationID: id, isOurID: in.MessageID == nil, done: make(chan struct{}), telling: newTelling(),
 		request: Begin{
-			MessageID: m.ID, JSON: text, Records: records, Token: newID(),
+			MessageID: m.ID, JSON: text, Title: titleOf(m.Text), Preview: previewOf(m.Text), Records: records, Token: newID(),
 			Context: s.settings.Context, ContextBytes: s.settings.ContextBytes, Lease: s.settings.TurnLease,
 		},
 	}, nil
@@ -86,7 +88,7 @@ func (s *Service) newTurn(caller Caller, id string, in Input) (*turn, error) {
 // outcome is what the first execution of a replayed turn returned.
 func (t Turn) outcome() (Sent, error) {
 	switch {
-	case t.Message.State == Complete:
+	case t.Message.State == Complete || t.Message.State == Cancelled:
 		return Sent{Message: t.Message, Replies: t.Replies, Replayed: true}, nil
 	case t.Failure == "" || t.Failure == ErrNotAsked.Code:
 		return Sent{}, &ReplayedError{ErrTurnLost}
@@ -125,13 +127,23 @@ func (s *Service) begin(ctx context.Context, t *turn) error {
 	return whileBusy(waitCtx, ended, func(ctx context.Context) error { return s.tryBegin(ctx, t) })
 }
 
+// runningError means that an earlier request has begun the turn, which runs.
+type runningError struct {
+	seq int64 // of the question
+}
+
+func (e *runningError) Error() string { return "its turn runs" }
+
 // tryBegin is not cancelled when ctx ends, because its outcome would be unknown.
 func (s *Service) tryBegin(ctx context.Context, t *turn) error {
 	err := panics.Recover(s.log, func() (err error) {
 		t.begun, err = s.store.Begin(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, t.request)
 		return err
 	})
+	busy, isBusy := errors.AsType[*BusyError](err)
 	switch {
+	case isBusy && busy.Seq > 0 && t.attaches:
+		return &runningError{busy.Seq}
 	case errors.Is(err, ErrUnavailable) || panics.Is(err): // the turn may have begun, and nobody would end it
 		s.retrier.retryUncertain(ctx, func(ctx context.Context) error { return s.finishUnasked(ctx, t) })
 	case t.isOurID && errors.Is(err, ErrMessageIDTaken): // by a late second execution of this call
@@ -182,6 +194,8 @@ func (s *Service) runningTurn(key conversationKey) *turn {
 // run runs a turn that has begun in a goroutine of the Service. It returns false when the Service is closing: then a repeated request may
 // resume the turn.
 func (s *Service) run(ctx context.Context, t *turn) bool {
+	t.next = t.begun.Attempt*attemptEvents + firstTold
+	t.events = []StreamEvent{accepted(t.begun.Message, t.begun.Attempt, t.replyID(0))}
 	s.mu.Lock()
 	s.running[t.key()] = t
 	s.mu.Unlock()
@@ -193,7 +207,10 @@ func (s *Service) run(ctx context.Context, t *turn) bool {
 		})
 		if bug != nil {
 			t.err = bug
-			_ = panics.Recover(s.log, func() error { return s.fail(ctx, t, bug) })
+			_ = panics.Recover(s.log, func() error {
+				_, err := s.fail(ctx, t, Reply{}, bug)
+				return err
+			})
 		}
 	})
 	if !isRunning {
@@ -203,8 +220,13 @@ func (s *Service) run(ctx context.Context, t *turn) bool {
 	return isRunning
 }
 
-// end wakes those who wait for the turn.
+// end wakes those who wait for the turn. Those who read it have its end from its store, if that has it.
 func (s *Service) end(t *turn) {
+	why := t.err
+	if why == nil {
+		why = ErrTurnLost
+	}
+	t.over([]StreamEvent{{Kind: ErrorEvent, Err: why}})
 	s.mu.Lock()
 	if s.running[t.key()] == t {
 		delete(s.running, t.key())
@@ -215,22 +237,21 @@ func (s *Service) end(t *turn) {
 
 // answer has the agent answer, and ends the turn in the store.
 func (s *Service) answer(ctx context.Context, t *turn) (Sent, error) {
-	question := t.begun.Message
 	reply, replies, err := s.askForAnswer(ctx, t)
 	if err != nil {
-		return Sent{}, s.fail(ctx, t, err)
+		return s.fail(ctx, t, reply, err)
 	}
-	at, err := s.finish(ctx, t, Finish{
-		Seq: question.Seq, State: Complete, Replies: replies, AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,
-	})
-	if err != nil {
-		return Sent{}, err
+	sent, err := s.finish(ctx, t, Finish{
+		State: Complete, Replies: replies, Preview: reply.preview(), AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,
+	}, nil)
+	if errors.Is(err, ErrCancelled) { // a moment before
+		return s.fail(ctx, t, reply, err)
 	}
-	question.State = Complete
-	return Sent{Message: question, Replies: stored(replies, question.Seq+1, at)}, nil
+	return sent, err
 }
 
-// askForAnswer asks the agent, and renews the lease meanwhile. It returns the reply and the JSON forms of its messages.
+// askForAnswer asks the agent, and writes what it says to the log meanwhile. It returns the reply and the JSON forms of its messages, or with
+// an error as much of the reply as there is.
 func (s *Service) askForAnswer(ctx context.Context, t *turn) (Reply, [][]byte, error) {
 	m, err := t.begun.Message.Message()
 	if err != nil {
@@ -240,45 +261,78 @@ func (s *Service) askForAnswer(ctx context.Context, t *turn) (Reply, [][]byte, e
 		ConversationID: t.conversationID, Message: m, History: t.begun.History,
 		AgentRef: t.begun.AgentRef, ExternalID: t.begun.ExternalID,
 	}
-	renew := func(ctx context.Context) error {
-		return s.store.Renew(ctx, t.caller.Owner, t.conversationID, t.request.Token, s.settings.TurnLease)
+	keep := func(ctx context.Context, stop context.CancelCauseFunc) { s.keepTelling(ctx, stop, t) }
+	reply, err := s.ask(ctx, keep, func(ctx context.Context) (Reply, error) { return s.agent.Answer(ctx, t.caller, q, t.emit) })
+	if err != nil {
+		return reply, nil, err
 	}
-	reply, err := s.ask(ctx, renew, func(ctx context.Context) (Reply, error) { return s.agent.Answer(ctx, t.caller, q, t.emit) })
+	if len(reply.Messages) > maxReplies {
+		return Reply{}, nil, illFormed("it", fmt.Errorf("more than %d messages", maxReplies))
+	}
+	replies, err := reply.encode(t.replyID, m.ID)
 	if err != nil {
 		return Reply{}, nil, err
 	}
-	replies, err := reply.encode(t.begun.Message.Seq+1, m.ID)
-	return reply, replies, err
+	return reply, replies, nil
 }
 
-// fail ends the turn without an answer. It returns why, or ErrNotFound if the conversation is gone.
-func (s *Service) fail(ctx context.Context, t *turn, why error) error {
-	end := Finish{Seq: t.begun.Message.Seq, State: Failed}
+// fail ends the turn without a whole answer: what there is of one is kept. It returns why, or ErrNotFound if the conversation is gone; a turn
+// that was cancelled has not failed, and returns what is kept.
+func (s *Service) fail(ctx context.Context, t *turn, reply Reply, why error) (Sent, error) {
+	end := Finish{State: Failed}
+	if errors.Is(why, ErrCancelled) {
+		end.State, why = Cancelled, nil
+	}
 	if failure, ok := errors.AsType[*Failure](why); ok {
 		end.Failure = failure.Code
 	}
-	_, err := s.finish(ctx, t, end)
+	if m, err := t.begun.Message.Message(); err == nil {
+		end.Replies, end.Preview = t.partial(reply, m.ID)
+	}
+	sent, err := s.finish(ctx, t, end, why)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		return err
-	case err != nil && !errors.Is(err, ErrTurnLost):
+	case err == nil:
+		return sent, why
+	case errors.Is(err, ErrNotFound) || why == nil:
+		return Sent{}, err
+	case !errors.Is(err, ErrTurnLost):
 		s.log.WarnContext(ctx, "turn not ended, its lease will end it", "err", err)
 	}
-	return why
+	return Sent{}, why
 }
 
-// finish ends the turn in the store. If the store is unavailable, finish keeps retrying in the background until the lease ends, so
-// that a retry of the request finds the answer.
-func (s *Service) finish(ctx context.Context, t *turn, f Finish) (time.Time, error) {
-	f.Token, f.Records = t.request.Token, t.request.Records
-	at, err := s.store.Finish(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, f)
+// finish ends the turn in the store, and tells its end, which is that it failed unless why is nil. If the store is unavailable, finish keeps
+// retrying in the background until the lease ends, so that a retry of the request finds the answer.
+func (s *Service) finish(ctx context.Context, t *turn, f Finish, why error) (Sent, error) {
+	question := t.begun.Message
+	question.State, question.Failure = f.State, f.Failure
+	f.Token, f.Records, f.Seq = t.request.Token, t.request.Records, question.Seq
+	f.Entries = t.sealAll()
+	state := Partial
+	if f.State == Complete {
+		state = Complete
+	}
+	sent := Sent{Message: question, Replies: stored(f.Replies, question.Seq+1, state, time.Time{})}
+	last, err := ending(t.begun.Attempt, sent, why)
+	if err != nil {
+		return Sent{}, err
+	}
+	finished, err := s.store.Finish(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, f)
 	if errors.Is(err, ErrUnavailable) {
 		s.retrier.retry(ctx, func(ctx context.Context) error {
 			_, err := s.store.Finish(ctx, t.caller.Owner, t.conversationID, f)
 			return err
 		})
 	}
-	return at, err
+	if err != nil {
+		return Sent{}, err
+	}
+	for i := range sent.Replies { // which the events refer to
+		sent.Replies[i].CreatedAt = finished.At
+	}
+	t.tell(finished.Dropped)
+	t.over(last)
+	return sent, nil
 }
 
 // finishUnasked ends a turn, if it has begun, whose agent was not called: its request may resume it.

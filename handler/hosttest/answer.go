@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (c *call) answer(ctx context.Context, status int, reason string, h header, 
 		if chunked && errors.Is(err, io.EOF) {
 			out = append(out, "0\r\n\r\n"...)
 		}
-		_ = c.conn.SetWriteDeadline(time.Now().Add(defaultIdleLimit))
+		_ = c.conn.SetWriteDeadline(time.Now().Add(cmp.Or(c.idle, defaultIdleLimit)))
 		if _, err := c.conn.Write(out); err != nil {
 			return errLeft
 		}

@@ -35,6 +35,7 @@ type call struct {
 	answered bool                    // its first byte may have been sent
 	broken   bool                    // the connection is of no use any more
 	extra    header                  // of every answer
+	idle     time.Duration           // for a piece of the answer to be taken; 0 for the host's own
 	left     context.CancelCauseFunc // the caller has hung up
 	watched  chan struct{}           // closed when nobody watches for that any more; nil before
 }

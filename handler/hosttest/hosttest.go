@@ -10,8 +10,6 @@ import (
 	"cmp"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,26 +46,12 @@ type Host struct {
 	mu             sync.Mutex
 	script         script
 	running        *process
-	exits          []int // exit codes so far; -1 for a signal
-	errors         int   // exits that count
-	gone           bool  // no process, and none will come
+	exits          []int         // exit codes so far; -1 for a signal
+	errors         int           // exits that count
+	longest        time.Duration // of the calls that have ended
+	gone           bool          // no process, and none will come
 	stopping       bool
 	stdout, stderr []string
-}
-
-// Package packages this module's handler with scripts/package and returns the script root. The caller removes the folder around it.
-func Package(t testing.TB) string {
-	t.Helper()
-	folder, err := os.MkdirTemp("", "hosttest")
-	require.NoError(t, err)
-	dist := filepath.Join(folder, "dist")
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	require.NoError(t, err)
-	command := exec.Command("go", "run", "./scripts/package", "-to", dist, "-version", "test")
-	command.Dir = strings.TrimSpace(string(root))
-	out, err := command.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return dist
 }
 
 // Start loads a script root, starts its handler with exactly this environment beside the host's own variables, and serves at URL. The host itself
@@ -75,6 +59,12 @@ func Package(t testing.TB) string {
 func Start(t testing.TB, dist string, env ...string) *Host {
 	t.Helper()
 	return start(t, &Host{dist: dist, env: env})
+}
+
+// StartImpatient is Start of a host that gives a connection up after idle without a byte, in place of 240 s.
+func StartImpatient(t testing.TB, dist string, idle time.Duration, env ...string) *Host {
+	t.Helper()
+	return start(t, &Host{dist: dist, env: env, idleLimit: idle})
 }
 
 // StartFlex is Start on the Flex Consumption plan, where the host answers preflights itself and lets these origins read the answers.
@@ -131,6 +121,13 @@ func (h *Host) PID() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.running.command.Process.Pid
+}
+
+// LongestCall is how long the longest of the calls took that the handler had and that have ended: the time that functionTimeout bounds.
+func (h *Host) LongestCall() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.longest
 }
 
 // setting is a variable of the environment, the last of that name.

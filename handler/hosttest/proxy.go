@@ -85,6 +85,12 @@ func (h *Host) forward(ctx context.Context, c *call, timeout time.Duration) {
 		c.fail(err)
 		return
 	}
+	began := time.Now()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.longest = max(h.longest, time.Since(began))
+	}()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if timeout > 0 {
@@ -103,6 +109,7 @@ func (h *Host) forward(ctx context.Context, c *call, timeout time.Duration) {
 		return
 	}
 	kept := answer.header.without(hopByHop, []string{"Content-Length", "Strict-Transport-Security"})
+	c.idle = h.idleLimit
 	if err := c.answer(ctx, answer.status, answer.reason, kept, answer.length, answer.body); err != nil {
 		c.fail(err)
 	}

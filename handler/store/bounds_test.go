@@ -52,7 +52,7 @@ func TestBytesAreCounted(t *testing.T) {
 		if len(ids) == 0 || random.IntN(10) == 0 {
 			id := newID()
 			s := chat.Start{
-				Conversation: chat.Conversation{ID: id, Title: text(), ObjectID: "oid", ExternalID: text(), Metadata: map[string]string{"a": text()}},
+				Conversation: chat.Conversation{ID: id, Title: []string{"", text()}[random.IntN(2)], ObjectID: "oid", ExternalID: text(), Metadata: map[string]string{"a": text()}},
 				Messages:     [][]byte{answer(1, text())}, AgentRef: "ref",
 			}
 			if random.IntN(2) == 0 {
@@ -72,6 +72,7 @@ func TestBytesAreCounted(t *testing.T) {
 		}
 		id := ids[random.IntN(len(ids))]
 		b := begin(newID(), text())
+		b.Title = text()
 		if random.IntN(3) == 0 {
 			b.Records = nil
 		}

@@ -114,7 +114,7 @@ var accessRules = map[string]rule{
 		w.begin(id, b)
 		for range 3 {
 			w.sleep(lives)
-			require.NoError(t, w.Renew(t.Context(), w.owner, id, "one", gone))
+			require.NoError(t, w.renew(w.owner, id, "one", gone))
 		}
 		c, err := w.look(id)
 		require.NoError(t, err)
@@ -131,7 +131,7 @@ var accessRules = map[string]rule{
 		b.Lease = 3 * gone
 		w.begin(id, b)
 		w.sleep(gone)
-		require.ErrorIs(t, w.Renew(t.Context(), w.owner, id, "one", lease), chat.ErrNotFound)
+		require.ErrorIs(t, w.renew(w.owner, id, "one", lease), chat.ErrNotFound)
 		_, err := w.Finish(t.Context(), w.owner, id, answerTo(b, 1, "late"))
 		require.ErrorIs(t, err, chat.ErrNotFound)
 		require.Empty(t, w.list(), "a refused finish left something")
@@ -229,7 +229,7 @@ var ownerRules = map[string]rule{
 			require.ErrorIs(t, err, chat.ErrNotFound, name)
 			_, err = w.Begin(t.Context(), other, id, begin("x", "intruder"))
 			require.ErrorIs(t, err, chat.ErrNotFound, name)
-			require.ErrorIs(t, w.Renew(t.Context(), other, id, "x", lease), chat.ErrNotFound, name)
+			require.ErrorIs(t, w.renew(other, id, "x", lease), chat.ErrNotFound, name)
 			_, err = w.Finish(t.Context(), other, id, answerTo(chat.Begin{Token: "x"}, 1))
 			require.ErrorIs(t, err, chat.ErrNotFound, name)
 			_, err = w.Update(t.Context(), other, id, chat.Update{Title: new("mine")})

@@ -102,6 +102,9 @@ var boundsRules = map[string]rule{
 			turn := w.begin(id, b)
 			w.finish(id, answerTo(b, turn.Message.Seq, strings.Repeat("x", length)))
 		}
+		_, few, err := w.Get(t.Context(), w.owner, id, chat.Page{Before: 8, Limit: 1000, Bytes: 1000})
+		require.NoError(t, err)
+		require.Len(t, few, 3, "a question, a short answer and a question follow an answer of 400,000 bytes")
 		before, pages := int64(0), 0
 		for {
 			c, messages, err := w.Get(t.Context(), w.owner, id, chat.Page{Before: before, Limit: 1000})

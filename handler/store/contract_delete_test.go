@@ -76,7 +76,7 @@ var deleteRules = map[string]rule{
 		b := begin("one", "question")
 		w.begin(id, b)
 		w.del(id)
-		require.ErrorIs(t, w.Renew(t.Context(), w.owner, id, "one", lease), chat.ErrNotFound)
+		require.ErrorIs(t, w.renew(w.owner, id, "one", lease), chat.ErrNotFound)
 		_, err := w.Finish(t.Context(), w.owner, id, answerTo(b, 1, "answer"))
 		require.ErrorIs(t, err, chat.ErrNotFound)
 		_, err = w.Finish(t.Context(), w.owner, id, failed(b, 1, chat.ErrAgentFailed))

@@ -81,7 +81,7 @@ var eraseRules = map[string]rule{
 		b := begin("one", "question")
 		w.begin(id, b)
 		require.Equal(t, chat.Erasure{Deleted: 1}, w.erase())
-		require.ErrorIs(t, w.Renew(t.Context(), w.owner, id, "one", lease), chat.ErrNotFound)
+		require.ErrorIs(t, w.renew(w.owner, id, "one", lease), chat.ErrNotFound)
 		_, err := w.Finish(t.Context(), w.owner, id, answerTo(b, 1, "answer"))
 		require.ErrorIs(t, err, chat.ErrNotFound)
 		w.requireGone(id)

@@ -86,6 +86,7 @@ var recordRules = map[string]rule{
 
 		w.sleep(time.Second)
 		again := retry(b, "two", b.Records[0], recordNamed("key"))
+		first.Attempt, first.Before = 1, 1
 		require.Equal(t, first, w.begin(id, again))
 		_, messages := w.get(id)
 		require.Equal(t, []string{"question pending"}, texts(messages))

@@ -260,7 +260,7 @@ var updateRules = map[string]rule{
 		w.update(id, chat.Update{Title: new("meanwhile"), Status: new(chat.Archived)})
 		_, messages := w.get(id)
 		require.Equal(t, []string{"question pending"}, texts(messages))
-		require.NoError(t, w.Renew(t.Context(), w.owner, id, "one", lease))
+		require.NoError(t, w.renew(w.owner, id, "one", lease))
 		w.sleep(time.Second)
 		w.finish(id, answerTo(b, 1, "answer"))
 		c, messages := w.get(id)

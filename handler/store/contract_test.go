@@ -61,9 +61,9 @@ func TestContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run := open(t)
-			all := []map[string]rule{startRules, turnRules, recordRules, messageIDRules, accessRules, ownerRules, listRules, updateRules, updateRecordRules, deleteRules, eraseRules, boundsRules}
+			all := []map[string]rule{startRules, turnRules, recordRules, messageIDRules, accessRules, ownerRules, listRules, updateRules, updateRecordRules, deleteRules, eraseRules, titleRules, ageRules, boundsRules, logRules}
 			if name != "memory" {
-				all = append(all, backwardRules) // the clock of a bubble only goes forward
+				all = append(all, backwardRules, newAgeRules) // the clock of a bubble only goes forward, and its store is new
 			}
 			for _, rules := range all {
 				for name, check := range rules {
@@ -176,12 +176,18 @@ func (w *world) wait(id string, b chat.Begin) time.Duration {
 	return busy.Left
 }
 
+// renew moves the end of a turn's lease.
+func (w *world) renew(owner chat.Owner, id, token string, lease time.Duration) error {
+	_, err := w.Append(w.t.Context(), owner, id, chat.Append{Token: token, Lease: lease})
+	return err
+}
+
 // finish ends a turn and returns the stamp.
 func (w *world) finish(id string, f chat.Finish) time.Time {
 	w.t.Helper()
-	at, err := w.Finish(w.t.Context(), w.owner, id, f)
+	done, err := w.Finish(w.t.Context(), w.owner, id, f)
 	require.NoError(w.t, err)
-	return at
+	return done.At
 }
 
 // turn is a question and one answer.

@@ -114,7 +114,7 @@ var turnRules = map[string]rule{
 		require.Equal(t, int64(2), before.Version)
 
 		w.sleep(time.Millisecond)
-		require.ErrorIs(t, w.Renew(t.Context(), w.owner, id, "one", lease), chat.ErrTurnLost)
+		require.ErrorIs(t, w.renew(w.owner, id, "one", lease), chat.ErrTurnLost)
 		late := answerTo(b, 1, "late")
 		_, err := w.Finish(t.Context(), w.owner, id, late)
 		require.ErrorIs(t, err, chat.ErrTurnLost)
@@ -144,9 +144,9 @@ var turnRules = map[string]rule{
 	"a renewed lease lives on": func(t *testing.T, w *world) {
 		id := w.start()
 		w.begin(id, begin("one", "question"))
-		require.ErrorIs(t, w.Renew(t.Context(), w.owner, id, "two", lease), chat.ErrTurnLost)
+		require.ErrorIs(t, w.renew(w.owner, id, "two", lease), chat.ErrTurnLost)
 		w.sleep(20 * time.Second)
-		require.NoError(t, w.Renew(t.Context(), w.owner, id, "one", lease))
+		require.NoError(t, w.renew(w.owner, id, "one", lease))
 		w.sleep(20 * time.Second)
 		require.Equal(t, 10*time.Second, w.wait(id, begin("two", "me too")))
 	},
@@ -171,6 +171,7 @@ var turnRules = map[string]rule{
 			}
 			first := w.begin(id, b)
 			w.sleep(time.Second)
+			first.Before = 1 // or later: it is forgotten
 			require.Equal(t, first, w.begin(id, b), name)
 			f := answerTo(b, 1, "a", "b")
 			at := w.finish(id, f)

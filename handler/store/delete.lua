@@ -20,9 +20,7 @@ if not c and outcome[1] ~= 'damaged' then
   return outcome
 end
 
-redis.call('UNLINK', conversation, messages) -- the first write: it may be done when Redis is out of memory, and so may what follows it
-if c and not summary(id) then summarize(c) end -- it says what to take off the owner's bytes
-forget({id})
+destroy(id, c)
 remember(tombstone, {fingerprint = DELETED, turnToken = token}, now, tombstoneTTL, tonumber(most))
 if name ~= '' then remember(name, {fingerprint = fingerprint, turnToken = token}, now, ttl, tonumber(most)) end
 return {'ok', ''}

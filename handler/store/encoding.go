@@ -88,6 +88,8 @@ type summary struct {
 	AccessedAt    int64       `json:"accessedAt"`
 	ExpiresAt     int64       `json:"expiresAt"`
 	MetadataBytes int64       `json:"metadataBytes"`
+	LastRole      chat.Role   `json:"lastRole"`
+	LastText      string      `json:"lastText"`
 }
 
 // set takes a member over, and returns whether it has the type that it must have.
@@ -102,6 +104,12 @@ func (s *summary) set(name, value string, isString bool) bool {
 		return isString
 	case "externalId":
 		s.ExternalID = value
+		return isString
+	case "lastRole":
+		s.LastRole = chat.Role(value)
+		return isString
+	case "lastText":
+		s.LastText = value
 		return isString
 	case "messageCount":
 		number = &s.MessageCount
@@ -180,13 +188,13 @@ func decodeSummary(owner chat.Owner, id, text string) (c chat.Conversation, meta
 	return chat.Conversation{
 		ID: id, Owner: owner, ExternalID: s.ExternalID, Title: s.Title, Status: s.Status, MessageCount: s.MessageCount, Version: s.Version,
 		CreatedAt: fromMilli(s.CreatedAt), UpdatedAt: fromMilli(s.UpdatedAt), LastAccessedAt: fromMilli(s.AccessedAt),
-		ExpiresAt: fromMilli(s.ExpiresAt),
+		ExpiresAt: fromMilli(s.ExpiresAt), Last: chat.Preview{Role: s.LastRole, Text: s.LastText},
 	}, s.MetadataBytes, nil
 }
 
 // decodeTurn reads the reply of begin.lua.
 func decodeTurn(reply []string) (chat.Turn, error) {
-	if len(reply) < 6 {
+	if len(reply) < 8 {
 		return chat.Turn{}, fmt.Errorf("turn: %w", chat.ErrDamaged)
 	}
 	seq, err := strconv.ParseInt(reply[1], 10, 64)
@@ -194,14 +202,19 @@ func decodeTurn(reply []string) (chat.Turn, error) {
 		return chat.Turn{}, err
 	}
 	turn := chat.Turn{AgentRef: reply[2], ExternalID: reply[3]}
-	if turn.Message, err = decodeMessage(reply[5], seq, 0); err != nil {
+	if turn.Message, err = decodeMessage(reply[7], seq, 0); err != nil {
 		return chat.Turn{}, err
 	}
-	around := reply[6:]
+	around := reply[8:]
 	if reply[0] == "replayed" {
 		turn.Replayed, turn.Failure = true, reply[4]
 		turn.Replies, err = decodeMessages(around, seq+1, 0)
 		return turn, err
+	}
+	for i, into := range []*int64{&turn.Attempt, &turn.Before} {
+		if *into, err = strconv.ParseInt(reply[5+i], 10, 64); err != nil {
+			return chat.Turn{}, err
+		}
 	}
 	turn.Message.State = chat.Pending
 	turn.History, err = decodeMessages(around, seq-int64(len(around)), 0)
@@ -228,6 +241,9 @@ func decodeMessage(element string, seq, pending int64) (chat.StoredMessage, erro
 	if state, ok := strings.CutPrefix(rest, `"state":"`); ok {
 		state, rest, good = strings.Cut(state, `",`)
 		m.State = chat.State(state)
+		if failure, ok := strings.CutPrefix(rest, `"failure":"`); ok && good {
+			m.Failure, rest, good = strings.Cut(failure, `",`)
+		}
 	}
 	at, isNext := strings.CutPrefix(rest, `"createdAt":`)
 	at, body, isFollowed := strings.Cut(at, ",")
@@ -237,7 +253,7 @@ func decodeMessage(element string, seq, pending int64) (chat.StoredMessage, erro
 	}
 	m.CreatedAt = fromMilli(ms)
 	if seq == pending {
-		m.State = chat.Pending
+		m.State, m.Failure = chat.Pending, ""
 	}
 	m.JSON = make([]byte, 0, 1+len(body))
 	m.JSON = append(append(m.JSON, '{'), body...)
@@ -248,9 +264,9 @@ func decodeMessage(element string, seq, pending int64) (chat.StoredMessage, erro
 func decodeAnyMessage(element string, seq, pending int64) (chat.StoredMessage, error) {
 	var members map[string]jsontext.Value
 	var at int64
-	state := chat.Complete
+	state, failure := chat.Complete, ""
 	err := json.Unmarshal([]byte(element), &members)
-	for name, into := range map[string]any{"state": &state, "createdAt": &at} {
+	for name, into := range map[string]any{"state": &state, "failure": &failure, "createdAt": &at} {
 		if value, ok := members[name]; ok && err == nil {
 			err = json.Unmarshal(value, into)
 		}
@@ -260,13 +276,13 @@ func decodeAnyMessage(element string, seq, pending int64) (chat.StoredMessage, e
 		return chat.StoredMessage{}, fmt.Errorf("message %d: %w", seq, chat.ErrDamaged)
 	}
 	if seq == pending {
-		state = chat.Pending
+		state, failure = chat.Pending, ""
 	}
 	text, err := json.Marshal(members, json.Deterministic(true))
 	if err != nil {
 		return chat.StoredMessage{}, fmt.Errorf("message %d: %w", seq, chat.ErrDamaged)
 	}
-	return chat.StoredMessage{Seq: seq, State: state, CreatedAt: fromMilli(at), JSON: text}, nil
+	return chat.StoredMessage{Seq: seq, State: state, CreatedAt: fromMilli(at), JSON: text, Failure: failure}, nil
 }
 
 func fromMilli(ms int64) time.Time {

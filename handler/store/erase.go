@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"chatkeep/handler/chat"
 )
@@ -12,9 +13,10 @@ import (
 // eraseStep is how many conversations one script ends, so that it does not hold Redis.
 const eraseStep = 50
 
-// Erase implements chat.Store.
+// Erase implements chat.Store. While it goes on, it logs once a second how far it is.
 func (r *Redis) Erase(ctx context.Context, owner chat.Owner) (chat.Erasure, error) {
 	var done chat.Erasure
+	logged := time.Now()
 	keys := ownerKeys(owner)
 	var all, ids []string // keys of conversations, and what is next to be ended
 	for {
@@ -27,6 +29,7 @@ func (r *Redis) Erase(ctx context.Context, owner chat.Owner) (chat.Erasure, erro
 		}
 		reply, err := r.run(ctx, eraseScript, step, args...)
 		if err != nil {
+			r.log.WarnContext(ctx, "an erasure was cut, a repetition goes on with it", "deleted", done.Deleted)
 			return done, err
 		}
 		ended, err := strconv.Atoi(reply[0])
@@ -36,6 +39,10 @@ func (r *Redis) Erase(ctx context.Context, owner chat.Owner) (chat.Erasure, erro
 		done.Deleted += ended
 		if ids = reply[1:]; len(ids) == 0 {
 			break
+		}
+		if time.Since(logged) >= r.eraseLogEvery {
+			r.log.InfoContext(ctx, "erasing", "deleted", done.Deleted)
+			logged = time.Now()
 		}
 	}
 	for some := range slices.Chunk(append(all, keys...), 20*eraseStep) {

@@ -1,16 +1,16 @@
 -- erase is a step of erasing an owner: it ends the given conversations, and finds the next. When there is none, it ends all else.
--- KEYS: the owner's, then the two of each conversation
+-- KEYS: the owner's, then the three of each conversation
 -- ARGV: 1 how many to find at most   2… ids of the conversations
 -- Returns {'ok', how many conversations this ended, id, id…}. A second execution does no harm.
 
 local most = tonumber(ARGV[1])
 local ids, ended = rest(2), 0
 if #ids > 0 then
-  local own = #KEYS - 2 * #ids -- the last of the owner's
+  local own = #KEYS - 3 * #ids -- the last of the owner's
   for i = own + 1, #KEYS do
     local key = KEYS[i]
     local did = redis.call('UNLINK', key)
-    if (i - own) % 2 == 1 then ended = ended + did end -- the conversation, not its messages
+    if (i - own) % 3 == 1 then ended = ended + did end -- the conversation, not its messages or its log
   end
   forget(ids)
 end

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +41,10 @@ func (c *callsUntil) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 func TestAnErasureThatWasCutIsRepeated(t *testing.T) {
 	server := redistest.Start(t)
 	client := connect(t, Connection{Addr: server.Addr})
-	w := &world{Store: newRedis(t, client, limits, 10*time.Second), t: t, owner: someone()}
+	var log bytes.Buffer
+	store := NewRedis(client, client, Options{Limits: limits, Timeout: 10 * time.Second}, slog.New(slog.NewJSONHandler(&log, nil)))
+	t.Cleanup(store.Close)
+	w := &world{Store: store, t: t, owner: someone()}
 	const conversations = 4 * eraseStep
 	for range conversations {
 		w.turn(w.start(), "question")
@@ -52,7 +58,15 @@ func TestAnErasureThatWasCutIsRepeated(t *testing.T) {
 	left := w.list()
 	require.NotEmpty(t, left)
 	require.Less(t, len(left), conversations)
-	require.Equal(t, chat.Erasure{Deleted: len(left)}, w.erase())
+	require.Contains(t, log.String(), fmt.Sprintf(`"an erasure was cut, a repetition goes on with it","deleted":%d}`, first.Deleted))
+	require.NotContains(t, log.String(), `"erasing"`, "within a second")
+
+	store.eraseLogEvery = 0
+	require.Equal(t, chat.Erasure{Deleted: len(left)}, w.erase(), "it counts what the first one left")
+	require.Contains(t, log.String(), fmt.Sprintf(`"erasing","deleted":%d}`, eraseStep))
+	require.NotContains(t, log.String(), w.owner.UserID)
+	require.NotContains(t, log.String(), left[0])
+	require.Equal(t, chat.Erasure{}, w.erase(), "again")
 	require.Empty(t, server.CLI("keys", "*"))
 }
 

@@ -32,6 +32,12 @@ type dumpedKey struct {
 	Hash     map[string]string  `json:"hash,omitzero"`
 	List     []string           `json:"list,omitzero"`
 	ZSet     map[string]float64 `json:"zset,omitzero"`
+	Stream   []dumpedEntry      `json:"stream,omitzero"`
+}
+
+type dumpedEntry struct {
+	ID     string   `json:"id"`
+	Fields []string `json:"fields"` // and their values, in order
 }
 
 func dump(t *testing.T, client *redis.Client) []dumpedKey {
@@ -54,6 +60,17 @@ func dump(t *testing.T, client *redis.Client) []dumpedKey {
 			for _, z := range client.ZRangeWithScores(ctx, key, 0, -1).Val() {
 				d.ZSet[z.Member.(string)] = z.Score
 			}
+		case "stream":
+			entries, err := client.Do(ctx, "XRANGE", key, "-", "+").Slice()
+			require.NoError(t, err)
+			for _, entry := range entries {
+				pair := entry.([]any)
+				e := dumpedEntry{ID: pair[0].(string)}
+				for _, field := range pair[1].([]any) {
+					e.Fields = append(e.Fields, field.(string))
+				}
+				d.Stream = append(d.Stream, e)
+			}
 		default:
 			require.Fail(t, "a type that the dump does not know", kind)
 		}
@@ -74,6 +91,10 @@ func load(t *testing.T, client *redis.Client, all []dumpedKey) {
 		case d.ZSet != nil:
 			for member, score := range d.ZSet {
 				require.NoError(t, client.ZAdd(ctx, d.Key, redis.Z{Member: member, Score: score}).Err())
+			}
+		case d.Stream != nil:
+			for _, e := range d.Stream {
+				require.NoError(t, client.XAdd(ctx, &redis.XAddArgs{Stream: d.Key, ID: e.ID, Values: e.Fields}).Err())
 			}
 		default:
 			require.NoError(t, client.Set(ctx, d.Key, d.String, 0).Err())
@@ -98,6 +119,7 @@ var (
 func goldenQuestion(n byte, token string) chat.Begin {
 	id := "01900000-0000-7000-8000-0000000001" + string([]byte{'0', '0' + n})
 	return chat.Begin{
+		Title: "question", Preview: "question " + string([]byte{'0' + n}),
 		MessageID: id, JSON: []byte(`{"id":"` + id + `","role":"user","kind":"text","text":"question ` + string([]byte{'0' + n}) + `"}`),
 		Token: token, Lease: time.Minute,
 	}
@@ -121,7 +143,7 @@ func makeGolden(t *testing.T, r *Redis) {
 			goldenAnswer("000001", "welcome"),
 			[]byte(`{"id":"01900000-0000-7000-8000-000000000002","role":"assistant","kind":"adaptiveCard","cardJson":{"type":"AdaptiveCard"},"cardId":"c1"}`),
 		},
-		AgentRef: "ref", Record: &goldenStart, Token: "start",
+		Preview: "welcome", AgentRef: "ref", Record: &goldenStart, Token: "start",
 	})
 	require.NoError(t, err)
 	first := goldenQuestion(1, "first")
@@ -130,6 +152,7 @@ func makeGolden(t *testing.T, r *Redis) {
 	require.NoError(t, err)
 	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{
 		Token: "first", Seq: turn.Message.Seq, Records: first.Records, State: chat.Complete, Replies: [][]byte{goldenAnswer("000004", "answer 1")},
+		Preview:  "answer 1",
 		AgentRef: "ref2", ExternalID: "external2",
 	})
 	require.NoError(t, err)
@@ -138,6 +161,11 @@ func makeGolden(t *testing.T, r *Redis) {
 	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{Token: "second", Seq: turn.Message.Seq, State: chat.Failed, Failure: "agent_failed"})
 	require.NoError(t, err)
 	_, err = r.Begin(ctx, goldenOwner, goldenID, goldenQuestion(3, "third"))
+	require.NoError(t, err)
+	_, err = r.Append(ctx, goldenOwner, goldenID, chat.Append{Token: "third", Lease: time.Minute, Entries: []chat.Entry{
+		{ID: chat.EventID{Seq: 6, N: 2}, Kind: chat.StatusEvent, Text: "thinking"},
+		{ID: chat.EventID{Seq: 6, N: 3}, Kind: chat.DeltaEvent, Text: "hal", MessageID: "01900000-0000-7000-8000-000000000007"},
+	}})
 	require.NoError(t, err)
 	for id, status := range map[string]chat.Status{goldenCompletedID: chat.Completed, goldenArchivedID: chat.Archived} {
 		_, err = r.Start(ctx, goldenOwner, chat.Start{Conversation: chat.Conversation{ID: id}})
@@ -162,7 +190,7 @@ func TestEveryFormatIsRead(t *testing.T) {
 		makeGolden(t, r)
 		text, err := json.Marshal(dump(t, client), json.Deterministic(true), jsontext.WithIndent("\t"))
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile("testdata/format1.json", append(text, '\n'), 0o600))
+		require.NoError(t, os.WriteFile("testdata/format3.json", append(text, '\n'), 0o600))
 	}
 	files, err := filepath.Glob("testdata/format*.json")
 	require.NoError(t, err)
@@ -205,7 +233,10 @@ func checkGolden(ctx context.Context, t *testing.T, r *Redis) {
 		require.Nil(t, next)
 		require.Len(t, listed, 1)
 		if status == chat.Active {
-			c.ObjectID = "" // only get knows it
+			c.ObjectID = ""                // only get knows it
+			if listed[0].Last.Role != "" { // the first formats have no previews
+				c.Last = chat.Preview{Role: chat.User, Text: "question 3"}
+			}
 			require.Equal(t, c, listed[0])
 		}
 	}
@@ -225,7 +256,19 @@ func checkGolden(ctx context.Context, t *testing.T, r *Redis) {
 		_, err = r.Begin(ctx, goldenOwner, goldenID, taken)
 		require.ErrorIs(t, err, chat.ErrMessageIDTaken)
 	}
-	require.NoError(t, r.Renew(ctx, goldenOwner, goldenID, "third", time.Minute))
+	_, err = r.Append(ctx, goldenOwner, goldenID, chat.Append{Token: "third", Lease: time.Minute, Entries: []chat.Entry{
+		{ID: chat.EventID{Seq: 6, N: 4}, Kind: chat.DeltaEvent, Text: "f", MessageID: "x"},
+	}})
+	require.NoError(t, err)
+	log, err := r.Events(ctx, goldenOwner, goldenID, nil)
+	require.NoError(t, err)
+	require.True(t, log.IsLive)
+	require.Equal(t, messages[5:], log.Messages)
+	require.Equal(t, "f", log.Entries[len(log.Entries)-1].Text)
+	if len(log.Entries) > 1 { // the first format has no log
+		require.Equal(t, "hal", log.Entries[1].Text)
+		require.Equal(t, "agent_failed", messages[4].Failure)
+	}
 	_, err = r.Finish(ctx, goldenOwner, goldenID, chat.Finish{
 		Token: "third", Seq: 6, State: chat.Complete, Replies: [][]byte{goldenAnswer("000007", "answer 3")},
 	})
@@ -236,4 +279,10 @@ func checkGolden(ctx context.Context, t *testing.T, r *Redis) {
 	turn, err = r.Begin(ctx, goldenOwner, goldenArchivedID, goldenQuestion(5, "fifth"))
 	require.NoError(t, err)
 	require.Equal(t, int64(1), turn.Message.Seq)
+	c, _, err = r.Get(ctx, goldenOwner, goldenArchivedID, chat.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, "question", c.Title)
+	c, _, err = r.Get(ctx, goldenOwner, goldenCompletedID, chat.Page{Limit: 1})
+	require.NoError(t, err)
+	require.Empty(t, c.Title)
 }

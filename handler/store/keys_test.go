@@ -50,6 +50,7 @@ func TestEveryKeyHasTheOwnersTagAndNothingPersonal(t *testing.T) {
 	b := begin("one", "question")
 	b.Records = []chat.IdempotencyRecord{recordNamed("key:alice@example.com")}
 	w.begin(id, b)
+	w.add(id, "one", say(1, 2, "told", "x"))
 	w.update(id, chat.Update{Status: new(chat.Completed)})
 	w.update(w.start(), chat.Update{Status: new(chat.Archived)})
 	w.start()

@@ -19,8 +19,9 @@ import (
 type Memory struct {
 	limits chat.Limits
 
-	mu     sync.Mutex
-	owners map[chat.Owner]*account
+	mu      sync.Mutex
+	owners  map[chat.Owner]*account
+	watches map[*watch]bool
 }
 
 // account is all that belongs to one owner.
@@ -29,6 +30,9 @@ type account struct {
 	records       map[string]record // by their names
 	windowStart   time.Time         // of the minute in which turns are counted
 	turns         int64
+
+	logWindow time.Time // when the time began in which logged counts
+	logged    int       // bytes of entries of logs
 }
 
 // entry is a conversation with its messages and its turn.
@@ -38,9 +42,18 @@ type entry struct {
 	messageBytes   int64
 	ids            map[string]bool // of all messages
 	agentRef       string
+	last           chat.Preview
+	isTitled       bool      // the title was given, or a message gave it: no other message does
 	turnToken      string    // of the last turn that began
 	turnLeaseUntil time.Time // when the live turn dies; zero once it has ended
 	questionSeq    int64     // of that turn's message
+	cancelToken    string    // the turn whose end the owner has asked for
+	cancelCall     string    // and by which call
+
+	questions map[int64]bool // the seqs of those of the user
+	attempt   int64          // how often the last question was asked before
+	log       []chat.Entry
+	logUntil  time.Time // when it is gone
 }
 
 // record is an idempotency record of a turn or of a start.
@@ -62,7 +75,7 @@ type record struct {
 
 // NewMemory returns an empty store.
 func NewMemory(limits chat.Limits) *Memory {
-	return &Memory{limits: limits, owners: make(map[chat.Owner]*account)}
+	return &Memory{limits: limits, owners: make(map[chat.Owner]*account), watches: make(map[*watch]bool)}
 }
 
 // Claim implements chat.Store.
@@ -118,10 +131,13 @@ func (m *Memory) Start(_ context.Context, owner chat.Owner, s chat.Start) (chat.
 		Conversation: chat.Conversation{
 			ID: given.ID, Owner: owner, ObjectID: given.ObjectID, ExternalID: given.ExternalID, Title: given.Title,
 			Metadata: keptMetadata(given.Metadata), Status: chat.Active, Version: 1,
-			CreatedAt: now, UpdatedAt: now, LastAccessedAt: now, ExpiresAt: now.Add(m.limits.TTL),
+			CreatedAt: now, UpdatedAt: now,
 		},
-		ids: make(map[string]bool), agentRef: s.AgentRef,
+		ids: make(map[string]bool), questions: make(map[int64]bool), agentRef: s.AgentRef,
 	}
+	e.isTitled = given.Title != ""
+	m.putOff(e, now)
+	e.show(chat.Assistant, s.Preview)
 	for _, message := range s.Messages {
 		e.push(now, messageID(message), message)
 	}
@@ -159,15 +175,17 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	})
 	switch {
 	case isRepeated && isLive && e.turnToken == b.Token:
-		return e.begun(b), nil
+		return e.begun(b, e.questionSeq), nil // which was before is forgotten
 	case isRepeated:
 		return chat.Turn{}, chat.ErrTurnLost
 	case past != nil && past.questionSeq == e.pending():
-		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now)}
+		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now), Seq: past.questionSeq}
 	case past != nil && past.failure == chat.ErrNotAsked.Code && past.questionSeq == e.MessageCount && e.Status == chat.Active:
-		e.messages[past.questionSeq-1].State = chat.Complete
+		e.messages[past.questionSeq-1].State, e.messages[past.questionSeq-1].Failure = chat.Complete, ""
+		before := e.questionSeq
+		e.attempt++
 		m.take(a, e, now, b, past.questionSeq)
-		return e.begun(b), nil
+		return e.begun(b, before), nil
 	case past != nil:
 		for _, r := range b.Records {
 			if _, isKnown := a.records[r.Name]; !isKnown {
@@ -184,13 +202,24 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 	case e.MessageCount+2 > m.limits.Messages:
 		return chat.Turn{}, chat.ErrFull
 	}
-	if err := m.admit(a, now, int64(len(b.JSON))); err != nil {
+	title := b.Title
+	if e.isTitled {
+		title = ""
+	}
+	if err := m.admit(a, now, int64(len(b.JSON)+len(title))); err != nil {
 		return chat.Turn{}, err
 	}
 	a.turns++
+	if title != "" {
+		e.Title, e.isTitled = title, true
+	}
+	e.show(chat.User, b.Preview)
 	e.push(later(now, e.UpdatedAt), b.MessageID, b.JSON)
+	e.questions[e.MessageCount] = true
+	before := e.questionSeq
+	e.attempt = 0
 	m.take(a, e, now, b, e.MessageCount)
-	return e.begun(b), nil
+	return e.begun(b, before), nil
 }
 
 // take makes the message with the given seq the one that is asked under b. The caller holds m.mu.
@@ -201,11 +230,17 @@ func (m *Memory) take(a *account, e *entry, now time.Time, b chat.Begin, seq int
 	for _, r := range b.Records {
 		m.remember(a, now, r, record{turnToken: b.Token, questionSeq: seq})
 	}
+	for w := range m.watches {
+		if w.owner == e.Owner && w.id == e.ID {
+			w.begun()
+		}
+	}
 }
 
 // begun is the live turn.
-func (e *entry) begun(b chat.Begin) chat.Turn {
+func (e *entry) begun(b chat.Begin, before int64) chat.Turn {
 	return chat.Turn{
+		Attempt: e.attempt, Before: before,
 		Message:  e.page(e.questionSeq-1, e.questionSeq)[0],
 		History:  newest(e.page(e.questionSeq-1-int64(b.Context), e.questionSeq-1), b.ContextBytes, 0),
 		AgentRef: e.agentRef, ExternalID: e.ExternalID,
@@ -220,44 +255,53 @@ func (e *entry) replayed(r record) chat.Turn {
 	}
 }
 
-// Renew implements chat.Store.
-func (m *Memory) Renew(_ context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := clock()
-	e, err := m.open(m.account(owner), id, now)
-	if err != nil {
-		return err
-	}
-	if !e.isHeld(token, now) {
-		return chat.ErrTurnLost
-	}
-	e.turnLeaseUntil = now.Add(lease)
-	m.access(e, now)
-	return nil
-}
-
-// Finish implements chat.Store.
-func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
+// Append implements chat.Store.
+func (m *Memory) Append(_ context.Context, owner chat.Owner, id string, req chat.Append) (chat.Appended, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := clock()
 	a := m.account(owner)
 	e, err := m.open(a, id, now)
 	if err != nil {
-		return time.Time{}, err
+		return chat.Appended{}, err
+	}
+	if !e.isHeld(req.Token, now) {
+		return chat.Appended{}, chat.ErrTurnLost
+	}
+	e.turnLeaseUntil = now.Add(req.Lease)
+	m.access(e, now)
+	return chat.Appended{Cancelled: e.cancelToken == req.Token, Dropped: e.tell(a, now, req.Entries)}, nil
+}
+
+// Finish implements chat.Store.
+func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := clock()
+	a := m.account(owner)
+	e, err := m.open(a, id, now)
+	if err != nil {
+		return chat.Finished{}, err
 	}
 	if !e.isHeld(f.Token, now) {
 		if at, isEnded := a.ended(e, f); isEnded {
-			return at, nil
+			return chat.Finished{At: at}, nil
 		}
-		return time.Time{}, chat.ErrTurnLost
+		return chat.Finished{}, chat.ErrTurnLost
+	}
+	if f.State == chat.Complete && e.cancelToken == f.Token {
+		return chat.Finished{}, chat.ErrCancelled
 	}
 	e.end(f.State)
+	e.messages[e.questionSeq-1].Failure = f.Failure
 	at := e.change(now)
 	for _, reply := range f.Replies {
 		e.push(at, messageID(reply), reply)
+		if f.State != chat.Complete {
+			e.messages[len(e.messages)-1].State = chat.Partial
+		}
 	}
+	e.show(chat.Assistant, f.Preview)
 	e.ExternalID, e.agentRef = cmp.Or(f.ExternalID, e.ExternalID), cmp.Or(f.AgentRef, e.agentRef)
 	for _, r := range f.Records {
 		if known, ok := a.records[r.Name]; ok && known.turnToken == f.Token {
@@ -265,7 +309,7 @@ func (m *Memory) Finish(_ context.Context, owner chat.Owner, id string, f chat.F
 			a.records[r.Name] = known
 		}
 	}
-	return at, nil
+	return chat.Finished{At: at, Dropped: e.tell(a, now, f.Entries)}, nil
 }
 
 // ended returns the stamp of f's own first execution, if there was one. Without a record, the messages show it.
@@ -317,7 +361,9 @@ func (m *Memory) Update(_ context.Context, owner chat.Owner, id string, u chat.U
 	if u.Status != nil {
 		status = *u.Status
 	}
+	isTitled := e.isTitled || u.Title != nil
 	if title == e.Title && maps.Equal(metadata, e.Metadata) && status == e.Status {
+		e.isTitled = isTitled
 		m.note(a, now, u.Record)
 		return e.conversation(), nil
 	}
@@ -330,6 +376,7 @@ func (m *Memory) Update(_ context.Context, owner chat.Owner, id string, u chat.U
 		e.Conversation = was
 		return chat.Conversation{}, chat.ErrQuota
 	}
+	e.isTitled = isTitled
 	e.change(now)
 	m.note(a, now, u.Record)
 	return e.conversation(), nil
@@ -362,7 +409,7 @@ func (m *Memory) Get(_ context.Context, owner chat.Owner, id string, p chat.Page
 	if p.Before > 0 {
 		last = min(last, p.Before-1)
 	}
-	return e.conversation(), newest(e.page(last-int64(p.Limit), last), chat.PageBytes, 1), nil
+	return e.conversation(), newest(e.page(last-int64(p.Limit), last), cmp.Or(p.Bytes, chat.PageBytes), 1), nil
 }
 
 // List implements chat.Store.
@@ -374,13 +421,15 @@ func (m *Memory) List(_ context.Context, owner chat.Owner, l chat.List) ([]chat.
 	for _, e := range m.account(owner).conversations {
 		isBehind := l.After == nil || byRecency(chat.Conversation{ID: l.After.ID, UpdatedAt: l.After.UpdatedAt}, e.Conversation) < 0
 		if isBehind && !m.isGone(e, now) && (l.Status == "" || e.Status == l.Status) {
-			all = append(all, e.conversation())
+			c := e.conversation()
+			c.Last = e.last
+			all = append(all, c)
 		}
 	}
 	slices.SortFunc(all, byRecency)
 	most, size := 0, 0
 	for most < min(l.Limit, len(all)) {
-		size += len(all[most].Title) + sizeOf(all[most].Metadata)
+		size += len(all[most].Title) + len(all[most].Last.Text) + sizeOf(all[most].Metadata)
 		if size > chat.ListBytes && most > 0 {
 			break
 		}
@@ -463,7 +512,20 @@ func (m *Memory) open(a *account, id string, now time.Time) (*entry, error) {
 
 // isGone reports whether a conversation has ended. It lives longer than ExpiresAt by the lag, within which accesses are not counted.
 func (m *Memory) isGone(e *entry, now time.Time) bool {
-	return !e.ExpiresAt.Add(m.limits.Lag()).After(now)
+	return !m.within(e, e.ExpiresAt.Add(m.limits.Lag())).After(now)
+}
+
+// putOff puts off a conversation's end.
+func (m *Memory) putOff(e *entry, now time.Time) {
+	e.LastAccessedAt, e.ExpiresAt = now, m.within(e, now.Add(m.limits.TTL))
+}
+
+// within returns a time or, when that is earlier, that at which the conversation has the age that it may have.
+func (m *Memory) within(e *entry, at time.Time) time.Time {
+	if oldest := e.CreatedAt.Add(m.limits.Age); m.limits.Age > 0 && oldest.Before(at) {
+		return oldest
+	}
+	return at
 }
 
 // purge drops all that has expired. The caller holds m.mu.
@@ -513,7 +575,7 @@ func (m *Memory) remember(a *account, now time.Time, r chat.IdempotencyRecord, k
 // access counts an access, unless one was counted within the lag. The caller holds m.mu.
 func (m *Memory) access(e *entry, now time.Time) {
 	if now.Sub(e.LastAccessedAt) >= m.limits.Lag() {
-		e.LastAccessedAt, e.ExpiresAt = now, now.Add(m.limits.TTL)
+		m.putOff(e, now)
 	}
 }
 
@@ -529,6 +591,13 @@ func (e *entry) push(at time.Time, id string, text []byte) {
 	e.messages = append(e.messages, chat.StoredMessage{Seq: e.MessageCount, State: chat.Complete, CreatedAt: at, JSON: text})
 	e.messageBytes += int64(len(text))
 	e.ids[id] = true
+}
+
+// show has list show the beginning of a message's text.
+func (e *entry) show(role chat.Role, text string) {
+	if text != "" {
+		e.last = chat.Preview{Role: role, Text: text}
+	}
 }
 
 // pending returns the seq of the message whose turn has not ended, or 0.
@@ -563,7 +632,7 @@ func (e *entry) page(after, last int64) []chat.StoredMessage {
 	page := slices.Clone(e.messages[max(0, after):last])
 	for i := range page {
 		if page[i].Seq == e.pending() {
-			page[i].State = chat.Pending
+			page[i].State, page[i].Failure = chat.Pending, ""
 		}
 	}
 	return page

@@ -9,19 +9,32 @@
 -- as it is. The turn: turnToken is the token of the last one that began, turnLeaseUntil when it dies (0 once it has ended), questionSeq
 -- the seq of its message. message:<id> is the seq of the user's message with that id.
 --
--- A message is a JSON object: createdAt in ms, then the message as it was given. One that failed has its state in front. A question
--- whose turn lives is pending, and everything else complete, without a word in the list. large:<seq> is the length of a long one.
+-- A title is missing until it is given, or the first message with text gives it. One that the owner has set stays, even when it is empty.
+--
+-- A message is a JSON object: createdAt in ms, then the message as it was given. One that failed, was cancelled, or is partial has its state
+-- in front, and a question the code of the failure. A question whose turn lives is pending, and everything else complete, without a word in
+-- the list. large:<seq> is the length of a long one.
+--
+-- The log is a STREAM of the status and deltas of the last two turns that told any. All else that a turn tells is in the conversation. The id of
+-- an entry is the seq of the question, and n of the event: ATTEMPT for each time before that the question was asked, and 2 and more. Its field is
+-- status or delta, and its value the text; reply is the id of the reply of a delta. again is how often the question againSeq was asked before.
+-- cancelToken is the token of the turn whose end the owner has asked for, cancelCall that of the call that did.
 --
 -- What an owner has is counted in bytes: of a conversation, in its attribute bytes, the elements of its messages and the values of CONTENT;
 -- of an idempotency record, the record. The sum is in the owner's usage.
 
-local expiries, summaries, active, completed, archived, records, recordExpiries, usage, conversation, messages = unpack(KEYS)
+local expiries, summaries, active, completed, archived, records, recordExpiries, usage, conversation, messages, events = unpack(KEYS)
 local INDEX = {active = active, completed = completed, archived = archived}
 
 local FORMAT = 1 -- of a conversation; one with a higher number is left to newer versions
 local PURGE = 500 -- entries at most in one call
 local WINDOW = 60000 -- ms, in which turns are counted
 local LARGE = 16384 -- bytes of a message that is never read unseen
+local ATTEMPT = 20000 -- events at most of an attempt to answer a question
+local LOG_TIME = 1200000 -- ms for which the log outlives the first entry of its last turn
+local LOG_WINDOW = 900000 -- ms, in which the owner's entries are counted
+local LOG_BYTES = 16777216 -- of them in that time, each with
+local ENTRY = 64 -- bytes more than its text
 
 -- CONTENT are the attributes whose length callers and agents choose.
 local CONTENT = {'objectId', 'externalId', 'agentRef', 'title', 'metadata'}
@@ -30,9 +43,8 @@ local CONTENT = {'objectId', 'externalId', 'agentRef', 'title', 'metadata'}
 local SUMMARY = {
   title = 'string', status = 'string', externalId = 'string', messageCount = 'number', version = 'number',
   createdAt = 'number', updatedAt = 'number', accessedAt = 'number', expiresAt = 'number', metadataBytes = 'number', bytes = 'number',
+  lastRole = 'string', lastText = 'string',
 }
-
-local FAILED = '{"state":"failed",'
 
 local function text(number)
   return string.format('%.0f', number)
@@ -73,11 +85,11 @@ end
 local function open(id, tenantId, userId, ...)
   local names = {
     'format', 'tenantId', 'userId', 'status', 'messageCount', 'version', 'updatedAt', 'accessedAt', 'expiresAt',
-    'turnToken', 'turnLeaseUntil', 'questionSeq', 'bytes', 'largeMessages', ...
+    'turnToken', 'turnLeaseUntil', 'questionSeq', 'bytes', 'largeMessages', 'createdAt', ...
   }
   local values = redis.call('HMGET', conversation, unpack(names))
   local format, tenant, user, status, messageCount, version, updatedAt, accessedAt, expiresAt,
-    turnToken, turnLeaseUntil, questionSeq, bytes, largeMessages = unpack(values)
+    turnToken, turnLeaseUntil, questionSeq, bytes, largeMessages, createdAt = unpack(values)
   local exists = format
   if not exists then
     for i = 2, #names do exists = exists or values[i] end
@@ -97,17 +109,15 @@ local function open(id, tenantId, userId, ...)
     id = id, status = INDEX[status] and status or 'active', messageCount = tonumber(messageCount) or length,
     version = tonumber(version) or 1, updatedAt = updatedAt, accessedAt = accessedAt, expiresAt = tonumber(expiresAt) or accessedAt,
     turnToken = turnToken or '', turnLeaseUntil = tonumber(turnLeaseUntil) or 0, questionSeq = tonumber(questionSeq) or 0,
-    bytes = bytes, bytesCharged = bytes, largeMessages = tonumber(largeMessages) or 0,
+    bytes = bytes, bytesCharged = bytes, largeMessages = tonumber(largeMessages) or 0, createdAt = tonumber(createdAt) or updatedAt,
   }
-  for i = 15, #names do c[names[i]] = values[i] or nil end
+  for i = 16, #names do c[names[i]] = values[i] or nil end
   if length ~= c.messageCount or c.questionSeq > length then return nil, {'damaged'} end -- as after an eviction
   return c
 end
 
 local function openToShow(id, tenantId, userId)
-  local c, outcome = open(id, tenantId, userId, 'objectId', 'externalId', 'title', 'metadata', 'createdAt')
-  if c then c.createdAt = tonumber(c.createdAt) or c.updatedAt end
-  return c, outcome
+  return open(id, tenantId, userId, 'objectId', 'externalId', 'title', 'metadata')
 end
 
 -- show returns {'ok', what callers see of a conversation}.
@@ -118,25 +128,34 @@ local function show(c)
   }
 end
 
--- access counts an access, unless one was counted within the lag. It returns whether it did; then expire has to follow.
-local function access(c, now, ttl, lag)
-  if now - c.accessedAt < tonumber(lag) then return false end
-  c.accessedAt = now
-  c.expiresAt = now + ttl
+-- limitOf returns when a conversation ends however often it is accessed. An age of 0 is no limit.
+local function limitOf(c, age)
+  age = tonumber(age)
+  return age > 0 and c.createdAt + age or math.huge
+end
+
+-- access counts an access, unless one was counted within the lag, and keeps the end within the age that a conversation may have. It returns
+-- whether it changed something; then expire has to follow.
+local function access(c, now, ttl, lag, age)
+  local isCounted, limit = now - c.accessedAt >= tonumber(lag), limitOf(c, age)
+  if not isCounted and c.expiresAt <= limit then return false end
+  if isCounted then c.accessedAt, c.expiresAt = now, now + ttl end
+  c.expiresAt = math.min(c.expiresAt, limit)
   return true
 end
 
 -- used returns what the owner has used: bytes, turns in the current window and when that began, and when the owner's keys expire.
 local function used(now)
-  local values = redis.call('HMGET', usage, 'bytes', 'windowStart', 'turns', 'expiresAt')
+  local values = redis.call('HMGET', usage, 'bytes', 'windowStart', 'turns', 'expiresAt', 'logStart', 'logged')
   local u = {
     bytes = tonumber(values[1]) or 0, windowStart = tonumber(values[2]) or 0, turns = tonumber(values[3]) or 0,
-    expiresAt = tonumber(values[4]),
+    expiresAt = tonumber(values[4]), logStart = tonumber(values[5]) or 0, logged = tonumber(values[6]) or 0,
   }
   if not u.expiresAt then -- lost, or the owner is new
     u.expiresAt, u.isLost = now + math.max(0, redis.call('PTTL', expiries)), true
   end
   if now - u.windowStart >= WINDOW or now < u.windowStart then u.windowStart, u.turns = now, 0 end
+  if now - u.logStart >= LOG_WINDOW or now < u.logStart then u.logStart, u.logged = now, 0 end
   return u
 end
 
@@ -155,9 +174,10 @@ local function keep(u, at, lag)
   end
 end
 
--- expire sets the expiry of all that belongs to the conversation. It is later by the lag, within which accesses are not counted.
-local function expire(c, u, lag)
-  local at = c.expiresAt + lag
+-- expire sets the expiry of all that belongs to the conversation. It is later by the lag, within which accesses are not counted, but never
+-- beyond the age that it may have.
+local function expire(c, u, lag, age)
+  local at = math.min(c.expiresAt + lag, limitOf(c, age))
   redis.call('ZADD', expiries, at, c.id)
   redis.call('PEXPIREAT', conversation, at)
   if c.messageCount > 0 then redis.call('PEXPIREAT', messages, at) end
@@ -214,6 +234,28 @@ local function save(c, names)
   end
 end
 
+-- header is what a stored message with a state begins with. A failure whose code is not plain is left out.
+local function header(state, failure)
+  if state == 'complete' then return '{' end
+  if string.match(failure or '', '^[%l_]+$') then return '{"state":"' .. state .. '","failure":"' .. failure .. '",' end
+  return '{"state":"' .. state .. '",'
+end
+
+-- destroy ends a conversation at once. Its first write may be done when Redis is out of memory, and so may what follows it.
+-- c is nil when the conversation is damaged.
+local function destroy(id, c)
+  redis.call('UNLINK', conversation, messages, events)
+  if c and not summary(id) then summarize(c) end -- it says what to take off the owner's bytes
+  forget({id})
+end
+
+-- outlived ends a conversation that is older than it may be, and returns whether it did. Its expiry is from before there was the limit.
+local function outlived(c, now, age)
+  if now < limitOf(c, age) then return false end
+  destroy(c.id, c)
+  return true
+end
+
 -- change counts a change, and returns the time to stamp it with.
 local function change(c, now)
   c.version = c.version + 1
@@ -221,11 +263,11 @@ local function change(c, now)
   return c.updatedAt
 end
 
--- push appends messages, and returns the last as it is stored.
-local function push(c, at, given)
+-- push appends messages with a state, and returns the last as it is stored.
+local function push(c, at, given, state)
   local stored
   for _, message in ipairs(given) do
-    stored = '{"createdAt":' .. text(at) .. ',' .. string.sub(message, 2)
+    stored = header(state) .. '"createdAt":' .. text(at) .. ',' .. string.sub(message, 2)
     redis.call('RPUSH', messages, stored)
     c.messageCount = c.messageCount + 1
     c.bytes = c.bytes + #stored
@@ -277,32 +319,25 @@ local function page(c, first, last, bytes, least)
 end
 
 -- Of a stored message: its header comes before the words of the user or the agent.
-local function isFailed(stored) return string.sub(stored, 1, #FAILED) == FAILED end
+local function stateOf(stored) return string.match(stored, '^{"state":"(%a+)",') or 'complete' end
+local function roleOf(stored) return string.match(stored, '"id":"[^"]*","role":"(%a+)"') end
 local function idOf(stored) return string.match(stored, '"id":"([^"]*)"') end
 local function createdAt(stored) return string.match(stored, '"createdAt":(%d+)') end
 
--- fail marks the question as failed.
-local function fail(c)
+-- mark gives the question a state.
+local function mark(c, state, failure)
   local stored = c.questionSeq > 0 and message(c.questionSeq)
-  if not stored or isFailed(stored) then return end
-  redis.call('LSET', messages, c.questionSeq - 1, FAILED .. string.sub(stored, 2))
-  c.bytes = c.bytes + #FAILED - 1
-end
-
--- unfail marks a question as not failed, and returns it.
-local function unfail(c, seq)
-  local stored = message(seq)
-  if not isFailed(stored) then return stored end
-  stored = '{' .. string.sub(stored, #FAILED + 1)
-  redis.call('LSET', messages, seq - 1, stored)
-  c.bytes = c.bytes - #FAILED + 1
-  return stored
+  if not stored or stateOf(stored) == state then return end
+  local body = string.sub(stored, string.find(stored, '"createdAt":', 1, true) or 2)
+  local marked = header(state, failure) .. body
+  redis.call('LSET', messages, c.questionSeq - 1, marked)
+  c.bytes = c.bytes + #marked - #stored
 end
 
 -- settle ends a turn whose lease has run out, and returns whether it did.
 local function settle(c, now)
   if c.turnLeaseUntil == 0 or c.turnLeaseUntil > now then return false end
-  fail(c)
+  mark(c, 'failed')
   c.turnLeaseUntil = 0
   change(c, now)
   save(c, {'version', 'updatedAt', 'turnLeaseUntil'})
@@ -349,6 +384,53 @@ local function remember(name, record, now, ttl, most)
   keep(u, now + ttl, 0)
   redis.call('PEXPIREAT', records, u.expiresAt)
   redis.call('PEXPIREAT', recordExpiries, u.expiresAt)
+end
+
+-- logged returns seq and n of the last entry of the log, 0 when there is none.
+local function logged()
+  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+  if not last then return 0, 0 end
+  local seq, n = string.match(last[1], '^(%d+)-(%d+)$')
+  return tonumber(seq), tonumber(n)
+end
+
+-- tell adds what the turn has told to the log: n, kind, text and reply's id of each, or ''. What is there already is left out. It returns '1'
+-- when the owner has too many entries, and nothing was added.
+local function tell(c, now, given)
+  if #given == 0 then return '' end
+  local seq, last = logged()
+  local isFirst, kept = seq ~= c.questionSeq, 0
+  if isFirst and seq > c.questionSeq then -- it is of a time that was lost
+    redis.call('UNLINK', events)
+  elseif isFirst and seq > 0 then
+    kept = last % ATTEMPT - 1 -- at least as many as the turn before has
+  end
+  if isFirst then last = 0 end
+  local size, count = 0, 0
+  for i = 1, #given, 4 do
+    if tonumber(given[i]) > last then size, count = size + #given[i + 2] + ENTRY, count + 1 end
+  end
+  if count == 0 then return '' end
+  local u = used(now)
+  if u.logged + size > LOG_BYTES then return '1' end
+  redis.call('HSET', usage, 'logStart', u.logStart, 'logged', u.logged + size)
+  if u.isLost then keep(u, u.expiresAt, 0) end
+  local trim = isFirst and {'MAXLEN', kept + 1} or {}
+  for i = 1, #given, 4 do
+    local n, kind, words, reply = tonumber(given[i]), unpack(given, i + 1, i + 3)
+    if n > last then
+      local entry = {unpack(trim)}
+      for _, part in ipairs({text(c.questionSeq) .. '-' .. text(n), kind, words}) do entry[#entry + 1] = part end
+      if reply ~= '' then
+        entry[#entry + 1] = 'reply'
+        entry[#entry + 1] = reply
+      end
+      redis.call('XADD', events, unpack(entry))
+      trim = {}
+    end
+  end
+  if isFirst then redis.call('PEXPIREAT', events, now + LOG_TIME) end
+  return ''
 end
 
 -- refused makes a change that a reader can do without, and returns whether Redis takes no writes now: it is out of memory, a replica,

@@ -2,6 +2,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ type Redis struct {
 	log     *slog.Logger
 	damaged damagedEntries
 	shares  *shares
+	watcher *watcher
+
+	eraseLogEvery time.Duration // see Erase
 }
 
 // Options configure a Redis store.
@@ -43,13 +47,15 @@ func NewRedis(client, health redis.UniversalClient, o Options, log *slog.Logger)
 	return &Redis{
 		client: client, options: o, log: log, shares: newShares(o.Share),
 		breaker: newBreaker(func(ctx context.Context) error { return health.Ping(ctx).Err() }, log),
-		monitor: &monitor{client: health, replicas: o.Replicas, log: log},
+		monitor: &monitor{client: health, replicas: o.Replicas, log: log}, watcher: newWatcher(client, log),
+		eraseLogEvery: time.Second,
 	}
 }
 
 // Close ends what the store does in the background.
 func (r *Redis) Close() {
 	r.breaker.close()
+	r.watcher.close()
 }
 
 // Claim implements chat.Store.
@@ -85,9 +91,9 @@ func (r *Redis) Start(ctx context.Context, owner chat.Owner, s chat.Start) (chat
 		record = *s.Record
 		name = digest(record.Name)
 	}
-	args := append(r.argsOf(owner, c.ID, 16+len(s.Messages)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+	args := append(r.accessArgsOf(owner, c.ID, 16+len(s.Messages)),
 		r.options.Limits.Conversations, r.options.Limits.Bytes, r.options.Limits.TurnsPerMinute, c.ObjectID, c.ExternalID, s.AgentRef, c.Title, metadata,
-		s.Token, record.Fingerprint, name, r.recordTTL(record), r.options.Limits.IdempotencyRecords, digest(tombstone(c.ID).Name))
+		s.Token, record.Fingerprint, name, r.recordTTL(record), r.options.Limits.IdempotencyRecords, digest(tombstone(c.ID).Name), s.Preview)
 	reply, err := r.run(ctx, startScript, conversationKeys(owner, c.ID), appendAll(args, s.Messages)...)
 	if err != nil {
 		return chat.Conversation{}, err
@@ -113,10 +119,9 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 	if len(b.Records) > 0 {
 		fingerprint = b.Records[0].Fingerprint
 	}
-	args := append(r.argsOf(owner, id, 13+2*len(b.Records)), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
+	args := append(r.accessArgsOf(owner, id, 13+2*len(b.Records)),
 		r.options.Limits.Messages, r.options.Limits.Bytes, r.options.Limits.TurnsPerMinute, b.Token, b.Lease.Milliseconds(),
-		b.Context, b.ContextBytes, b.MessageID, b.JSON, fingerprint,
-		r.options.Limits.IdempotencyRecords)
+		b.Context, b.ContextBytes, b.MessageID, b.JSON, b.Title, b.Preview, fingerprint, r.options.Limits.IdempotencyRecords)
 	for _, record := range b.Records {
 		args = append(args, digest(record.Name), r.recordTTL(record))
 	}
@@ -131,30 +136,32 @@ func (r *Redis) Begin(ctx context.Context, owner chat.Owner, id string, b chat.B
 	return turn, nil
 }
 
-// Renew implements chat.Store.
-func (r *Redis) Renew(ctx context.Context, owner chat.Owner, id, token string, lease time.Duration) error {
-	args := append(r.argsOf(owner, id, 4), r.options.Limits.TTL.Milliseconds(), r.options.Limits.Lag().Milliseconds(),
-		token, lease.Milliseconds())
-	_, err := r.run(ctx, renewScript, conversationKeys(owner, id), args...)
-	return err
+// Append implements chat.Store.
+func (r *Redis) Append(ctx context.Context, owner chat.Owner, id string, a chat.Append) (chat.Appended, error) {
+	args := append(r.accessArgsOf(owner, id, 2+4*len(a.Entries)), a.Token, a.Lease.Milliseconds())
+	reply, err := r.run(ctx, appendScript, conversationKeys(owner, id), appendEntries(args, a.Entries)...)
+	if err != nil {
+		return chat.Appended{}, err
+	}
+	return chat.Appended{Cancelled: reply[0] != "", Dropped: reply[1] != ""}, nil
 }
 
 // Finish implements chat.Store.
-func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (time.Time, error) {
-	args := append(r.argsOf(owner, id, 7+len(f.Records)+len(f.Replies)),
-		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, len(f.Records))
+func (r *Redis) Finish(ctx context.Context, owner chat.Owner, id string, f chat.Finish) (chat.Finished, error) {
+	args := append(r.argsOf(owner, id, 9+len(f.Records)+len(f.Replies)+4*len(f.Entries)),
+		f.Token, f.Seq, string(f.State), f.ExternalID, f.AgentRef, f.Failure, f.Preview, len(f.Records), len(f.Replies))
 	for _, record := range f.Records {
 		args = append(args, digest(record.Name))
 	}
-	reply, err := r.run(ctx, finishScript, conversationKeys(owner, id), appendAll(args, f.Replies)...)
+	reply, err := r.run(ctx, finishScript, conversationKeys(owner, id), appendEntries(appendAll(args, f.Replies), f.Entries)...)
 	if err != nil {
-		return time.Time{}, err
+		return chat.Finished{}, err
 	}
 	at, err := strconv.ParseInt(reply[0], 10, 64)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("redis: finish: %w", err)
+		return chat.Finished{}, fmt.Errorf("redis: finish: %w", err)
 	}
-	return fromMilli(at), nil
+	return chat.Finished{At: fromMilli(at), Dropped: reply[1] != ""}, nil
 }
 
 // Update implements chat.Store.
@@ -196,12 +203,10 @@ const never = 1 << 53
 
 // Get implements chat.Store.
 func (r *Redis) Get(ctx context.Context, owner chat.Owner, id string, p chat.Page) (chat.Conversation, []chat.StoredMessage, error) {
-	lag := r.options.Limits.Lag().Milliseconds()
+	args := append(r.accessArgsOf(owner, id, 4), p.Before, p.Limit, p.Known, cmp.Or(p.Bytes, chat.PageBytes))
 	if p.Unseen {
-		lag = never
+		args[4], args[5] = int64(never), 0 // which ends nothing
 	}
-	args := append(r.argsOf(owner, id, 6), r.options.Limits.TTL.Milliseconds(), lag,
-		p.Before, p.Limit, p.Known, chat.PageBytes)
 	reply, err := r.run(ctx, getScript, conversationKeys(owner, id), args...)
 	if err != nil {
 		return chat.Conversation{}, nil, err
@@ -346,6 +351,12 @@ func (r *Redis) argsOf(owner chat.Owner, id string, more int) []any {
 	return append(make([]any, 0, 3+more), id, owner.TenantID, owner.UserID)
 }
 
+// accessArgsOf returns those that every script that counts an access has first.
+func (r *Redis) accessArgsOf(owner chat.Owner, id string, more int) []any {
+	l := r.options.Limits
+	return append(r.argsOf(owner, id, 3+more), l.TTL.Milliseconds(), l.Lag().Milliseconds(), l.Age.Milliseconds())
+}
+
 func appendAll(args []any, messages [][]byte) []any {
 	for _, m := range messages {
 		args = append(args, m)
@@ -440,6 +451,8 @@ func (r *Redis) outcome(reply []string) error {
 		return chat.ErrVersion
 	case "lost":
 		return chat.ErrTurnLost
+	case "cancelled":
+		return chat.ErrCancelled
 	case "damaged":
 		return chat.ErrDamaged
 	case "newer":
@@ -449,7 +462,13 @@ func (r *Redis) outcome(reply []string) error {
 		if err != nil {
 			return err
 		}
-		return &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
+		busy := &chat.BusyError{Left: time.Duration(left) * time.Millisecond}
+		if len(reply) > 2 {
+			if busy.Seq, err = strconv.ParseInt(reply[2], 10, 64); err != nil {
+				return err
+			}
+		}
+		return busy
 	default:
 		return fmt.Errorf("unknown outcome %q", reply[0])
 	}

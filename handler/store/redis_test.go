@@ -78,7 +78,13 @@ func TestRoundTrips(t *testing.T) {
 	w.get(id)
 	w.update(id, chat.Update{})
 	w.del(w.start())
-	_, err := w.Ping(t.Context())
+	w.events(id, chat.EventID{})
+	_, err := w.Cancel(t.Context(), w.owner, id, chat.Cancellation{Token: "x"})
+	require.NoError(t, err)
+	b := begin(newID(), "x")
+	w.add(id, b.Token, say(w.begin(id, b).Message.Seq, 2, "x", "x"))
+	w.finish(id, answerTo(b, 0, "x"))
+	_, err = w.Ping(t.Context())
 	require.NoError(t, err)
 	w.Store.(*Redis).monitor.at = time.Time{} // a second later
 	calls := func() int {
@@ -102,6 +108,19 @@ func TestRoundTrips(t *testing.T) {
 		"list":   {1, func() { w.list() }},
 		"update": {1, func() { w.update(id, chat.Update{Title: new("changed")}) }},
 		"delete": {2, func() { w.del(w.start()) }},
+		"a turn that tells in three batches": {5, func() {
+			b := begin(newID(), "x")
+			seq := w.begin(id, b).Message.Seq
+			for n := range int64(3) {
+				w.add(id, b.Token, say(seq, 2+n, "x", "x"))
+			}
+			w.finish(id, answerTo(b, seq, "xxx"))
+		}},
+		"a page of a log": {1, func() { w.events(id, chat.EventID{}) }},
+		"cancel": {1, func() {
+			_, err := w.Cancel(t.Context(), w.owner, id, chat.Cancellation{Token: "x"})
+			require.NoError(t, err)
+		}},
 		"health": {1, func() {
 			for range 10 { // within a second
 				_, err := w.Ping(t.Context())
@@ -121,13 +140,13 @@ func TestScriptsUseOldCommandsAndGivenKeys(t *testing.T) {
 		"HSET": true, "HGET": true, "HMGET": true, "HDEL": true, "HEXISTS": true, "HSTRLEN": true, "HINCRBY": true,
 		"ZADD": true, "ZREM": true, "ZSCORE": true, "ZCARD": true, "ZRANGE": true, "ZRANGEBYSCORE": true, "ZREVRANGEBYSCORE": true,
 		"LLEN": true, "LINDEX": true, "LSET": true, "LRANGE": true, "RPUSH": true, "PEXPIREAT": true, "TIME": true, "SET": true, "PTTL": true,
-		"UNLINK": true, "HSCAN": true, "EXISTS": true,
+		"UNLINK": true, "HSCAN": true, "EXISTS": true, "XADD": true, "XRANGE": true, "XREVRANGE": true,
 	}
 	files, err := filepath.Glob("*.lua")
 	require.NoError(t, err)
-	require.Len(t, files, 15)
+	require.Len(t, files, 17)
 	call := regexp.MustCompile(`redis\.call\('(\w+)'(?:, ([^,)]+))?`)
-	given := `^(expiries|summaries|records|recordExpiries|usage|conversation|messages|active|INDEX\[c\.status\]|KEYS\[1\]` +
+	given := `^(expiries|summaries|records|recordExpiries|usage|conversation|messages|events|active|INDEX\[c\.status\]|KEYS\[1\]` +
 		`|key|index|was)?$` // the last three run through some of the others
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -156,7 +175,14 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 	}
 	id := newID()
 	record, b := recordNamed("key"), begin("token", "question")
-	_, err := direct.Claim(t.Context(), direct.owner, chat.Claim{Record: record, Token: "loads the script"})
+	known := direct.start()
+	direct.begin(known, begin("loads the scripts", "x"))
+	direct.add(known, "loads the scripts")
+	direct.events(known, chat.EventID{})
+	_, err := direct.Cancel(t.Context(), direct.owner, known, chat.Cancellation{Token: "loads the script"})
+	require.NoError(t, err)
+	direct.del(known)
+	_, err = direct.Claim(t.Context(), direct.owner, chat.Claim{Record: record, Token: "loads the script"})
 	require.NoError(t, err)
 	for _, call := range []struct {
 		script string
@@ -176,9 +202,25 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 			_, err := through.Begin(t.Context(), through.owner, id, b)
 			return err
 		}},
-		{"renew", func() error { return through.Renew(t.Context(), through.owner, id, "token", lease) }},
+		{"append", func() error {
+			_, err := through.Append(t.Context(), through.owner, id, chat.Append{Token: "token", Lease: lease, Entries: []chat.Entry{say(2, 2, "told", "x")}})
+			return err
+		}},
+		{"cancel", func() error {
+			cancelled, err := through.Cancel(t.Context(), through.owner, id, chat.Cancellation{Token: "x"})
+			if err == nil && !cancelled {
+				return errors.New("not recognised")
+			}
+			return err
+		}},
+		{"events", func() error {
+			_, err := through.Events(t.Context(), through.owner, id, nil)
+			return err
+		}},
 		{"finish", func() error {
-			_, err := through.Finish(t.Context(), through.owner, id, answerTo(b, 2, "answer"))
+			f := answerTo(b, 2, "answer")
+			f.State, f.Entries = chat.Cancelled, []chat.Entry{say(2, 3, "at last", "x")}
+			_, err := through.Finish(t.Context(), through.owner, id, f)
 			return err
 		}},
 		{"begin again", func() error {
@@ -209,7 +251,8 @@ func TestALostReplyIsNoSecondEffect(t *testing.T) {
 		require.GreaterOrEqual(t, executed()-before, 2, "%s was not repeated", call.script)
 	}
 	c, messages := direct.get(id)
-	require.Equal(t, []string{"hi complete", "question complete", "answer complete"}, texts(messages))
+	require.Equal(t, []string{"hi complete", "question cancelled", "answer partial"}, texts(messages))
+	require.Equal(t, []string{"2-2 delta told", "2-3 delta at last"}, logged(direct.events(id, chat.EventID{Seq: 2, N: 1})))
 	require.Equal(t, int64(4), c.Version)
 	require.Equal(t, []string{id}, direct.list(chat.Archived))
 }

@@ -22,8 +22,12 @@ var (
 	startLua string
 	//go:embed begin.lua
 	beginLua string
-	//go:embed renew.lua
-	renewLua string
+	//go:embed append.lua
+	appendLua string
+	//go:embed cancel.lua
+	cancelLua string
+	//go:embed events.lua
+	eventsLua string
 	//go:embed finish.lua
 	finishLua string
 	//go:embed update.lua
@@ -48,7 +52,9 @@ var (
 	claimScript    = &script{"claim", true, redis.NewScript(preludeLua + claimLua)}
 	startScript    = &script{"start", true, redis.NewScript(preludeLua + startLua)}
 	beginScript    = &script{"begin", true, redis.NewScript(preludeLua + beginLua)}
-	renewScript    = &script{"renew", false, redis.NewScript(preludeLua + renewLua)}
+	appendScript   = &script{"append", false, redis.NewScript(preludeLua + appendLua)}
+	cancelScript   = &script{"cancel", true, redis.NewScript(preludeLua + cancelLua)}
+	eventsScript   = &script{"events", false, redis.NewScript(preludeLua + eventsLua)}
 	finishScript   = &script{"finish", true, redis.NewScript(preludeLua + finishLua)}
 	updateScript   = &script{"update", true, redis.NewScript(preludeLua + updateLua)}
 	deleteScript   = &script{"delete", true, redis.NewScript(preludeLua + deleteLua)}

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,12 +30,20 @@ func TestGoAndLuaAgree(t *testing.T) {
 	suffixes := map[string]string{
 		"expiries": "exp", "summaries": "sum", "records": "idem", "recordExpiries": "idem:exp", "usage": "usage",
 		"active": "idx:active", "completed": "idx:completed", "archived": "idx:archived", "conversation": "c:x", "messages": "m:x",
+		"events": "e:x",
 	}
 	names := words(t, `local ([\w, ]+) = unpack\(KEYS\)`, `(\w+)`)
 	require.Len(t, names, len(suffixes))
 	for i, key := range conversationKeys(chat.Owner{}, "x") {
 		_, suffix, _ := strings.Cut(key, "}:")
 		require.Equal(t, suffixes[names[i]], suffix, names[i])
+	}
+
+	for name, want := range map[string]int{
+		"ATTEMPT": attemptEvents, "LOG_TIME": int((chat.LogTime + logMargin).Milliseconds()), "LOG_WINDOW": int(chat.LogTime.Milliseconds()),
+		"LOG_BYTES": chat.LogBytes, "ENTRY": chat.EntryBytes,
+	} {
+		require.Equal(t, []string{strconv.Itoa(want)}, words(t, `\nlocal (`+name+` = \d+)`, `(\d+)`), name)
 	}
 
 	var statuses []string

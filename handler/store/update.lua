@@ -21,7 +21,7 @@ local function note()
   if record ~= '' then remember(record, {fingerprint = fingerprint}, now, ttl, tonumber(mostRecords)) end
 end
 
-local was, changed = INDEX[c.status], {}
+local was, changed, isSet = INDEX[c.status], {}, false
 for i = 10, #ARGV, 2 do
   local name, value = ARGV[i], ARGV[i + 1]
   local before = c[name] or ''
@@ -30,9 +30,12 @@ for i = 10, #ARGV, 2 do
     c[name] = value
     changed[#changed + 1] = name
     if name == 'metadata' then c.metadataBytes = #value end
+  elseif name == 'title' and not c.title then
+    isSet = true -- to be empty, which is no change, but no message gives one now
   end
 end
 if #changed == 0 then
+  if isSet then redis.call('HSET', conversation, 'title', '') end
   note()
   return show(c)
 end
@@ -40,6 +43,10 @@ if version ~= '0' and tonumber(version) ~= c.version then return {'version'} end
 local more = c.bytes - c.bytesCharged
 if more > 0 and used(now).bytes + more > tonumber(mostBytes) then return {'quota'} end
 if INDEX[c.status] ~= was then redis.call('ZREM', was, id) end
+if isSet then
+  c.title = ''
+  changed[#changed + 1] = 'title'
+end
 change(c, now)
 changed[#changed + 1] = 'version'
 changed[#changed + 1] = 'updatedAt'

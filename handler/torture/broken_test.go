@@ -6,26 +6,25 @@ import (
 	"testing"
 	"time"
 
+	"chatkeep/handler/hosttest"
+
 	"github.com/stretchr/testify/require"
 )
-
-// edit breaks one rule in a file: the old text, which must be there once, becomes the new one.
-type edit struct{ file, old, new string }
 
 // broken are programs that break a promise, each by one rule left out. The faults are those that show it. They are what the contract of the
 // stores cannot catch, whose broken scripts are in store/mutants_test.go: Go code, and what needs two processes.
 var broken = map[string]struct {
 	faults []string
 	lasts  time.Duration // until the end, where some show at the latest
-	edits  []edit
+	edits  []hosttest.Edit
 }{
 	// Two handlers both find the conversation free.
 	"a script in two": {
 		nil,
 		4 * time.Second,
-		[]edit{
-			{"store/begin.lua", "if live then return {'busy', text(c.turnLeaseUntil - now)} end\nif c.messageCount", "if c.messageCount"},
-			{"store/redis.go", "	var fingerprint string\n", `
+		[]hosttest.Edit{
+			{File: "store/begin.lua", Old: "if live then return {'busy', text(c.turnLeaseUntil - now)} end\nif c.messageCount", New: "if c.messageCount"},
+			{File: "store/redis.go", Old: "	var fingerprint string\n", New: `
 	if _, last, err := r.Get(ctx, owner, id, chat.Page{Limit: 1}); err == nil && len(last) == 1 && last[0].State == chat.Pending {
 		return chat.Turn{}, &chat.BusyError{Left: b.Lease}
 	}
@@ -37,24 +36,24 @@ var broken = map[string]struct {
 	"an owner forgotten": {
 		nil,
 		4 * time.Second,
-		[]edit{{"api/request.go", "UserID: u.ID}", `UserID: "everybody"}`}},
+		[]hosttest.Edit{{File: "api/request.go", Old: "UserID: u.ID}", New: `UserID: "everybody"}`}},
 	},
 	// The answer is given although it could not be stored.
 	"an acknowledgement before the store's": {
 		[]string{"link cut", "Redis killed"},
 		40 * time.Second,
-		[]edit{{"chat/turn.go", "AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,\n	})\n	if err != nil {", "AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,\n	})\n	if false {"}},
+		[]hosttest.Edit{{File: "chat/turn.go", Old: "AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,\n	})\n	if err != nil {", New: "AgentRef: reply.AgentRef, ExternalID: reply.ExternalID,\n	})\n	if false {"}},
 	},
 	// A request ends the process. One send in a hundred panics, and a slow machine sends few.
 	"a panic that is let through": {
 		nil,
 		30 * time.Second,
-		[]edit{{"panics/panics.go", "if bug := recover(); bug != nil {", "if bug := any(nil); bug != nil {"}},
+		[]hosttest.Edit{{File: "panics/panics.go", Old: "if bug := recover(); bug != nil {", New: "if bug := any(nil); bug != nil {"}},
 	},
 	"an error that is not documented": {
 		[]string{"link cut"},
 		30 * time.Second,
-		[]edit{{"store/errors.go", `return fmt.Errorf("%w, %s: %w", chat.ErrUnavailable, class, err)`, `return fmt.Errorf("%s: %w", class, err)`}},
+		[]hosttest.Edit{{File: "store/errors.go", Old: `return fmt.Errorf("%w, %s: %w", chat.ErrUnavailable, class, err)`, New: `return fmt.Errorf("%s: %w", class, err)`}},
 	},
 }
 

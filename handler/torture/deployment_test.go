@@ -4,12 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"chatkeep/handler/hosttest"
 	"chatkeep/handler/redistest"
 
 	"github.com/redis/go-redis/v9"
@@ -17,33 +16,10 @@ import (
 )
 
 // newer is a build that knows one attribute more, in the conversation, its summary and its idempotency records.
-var newer = []edit{
-	{"store/prelude.lua", "  title = 'string', status", "  pinned = 'string', title = 'string', status"},
-	{"store/start.lua", "expiresAt = now + ttl, bytes = 0", "expiresAt = now + ttl, pinned = '1', bytes = 0"},
-	{"store/begin.lua", "turnToken = token, questionSeq = seq}", "turnToken = token, questionSeq = seq, pinned = '1'}"},
-}
-
-// edited are the replacements by which a build has the edits.
-func edited(t *testing.T, edits []edit) map[string]string {
-	t.Helper()
-	replaced := commanded()
-	texts := make(map[string]string)
-	for _, e := range edits {
-		path := filepath.Join(root(), "handler", e.file)
-		text, isEdited := texts[path]
-		if !isEdited {
-			content, err := os.ReadFile(path)
-			require.NoError(t, err)
-			text = string(content)
-		}
-		require.Equal(t, 1, strings.Count(text, e.old), "%s: %s", e.file, e.old)
-		texts[path] = strings.Replace(text, e.old, e.new, 1)
-	}
-	for path, text := range texts {
-		replaced[path] = filepath.Join(t.TempDir(), filepath.Base(path))
-		require.NoError(t, os.WriteFile(replaced[path], []byte(text), 0o600))
-	}
-	return replaced
+var newer = []hosttest.Edit{
+	{File: "store/prelude.lua", Old: "  title = 'string', status", New: "  pinned = 'string', title = 'string', status"},
+	{File: "store/start.lua", Old: "expiresAt = now + ttl, bytes = 0", New: "expiresAt = now + ttl, pinned = '1', bytes = 0"},
+	{File: "store/begin.lua", Old: "turnToken = token, questionSeq = seq}", New: "turnToken = token, questionSeq = seq, pinned = '1'}"},
 }
 
 // TestTwoBuildsWorkOnTheSameConversations has clients use a build and a newer one in turn, as in a rolling deployment. Neither loses what

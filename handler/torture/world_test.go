@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,21 +61,10 @@ type world struct {
 	books *books
 }
 
-// build packages the handler with some files replaced by others. The folder is the caller's to remove.
-func build(t *testing.T, replaced map[string]string) string {
-	t.Helper()
-	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "overlay.json")
-	require.NoError(t, os.WriteFile(file, overlay, 0o600))
-	t.Setenv("GOFLAGS", "-overlay="+file)
-	return hosttest.Package(t)
-}
-
 // altered is the handler with edits.
-func altered(t *testing.T, edits []edit) string {
+func altered(t *testing.T, edits []hosttest.Edit) string {
 	t.Helper()
-	dist := build(t, edited(t, edits))
+	dist := hosttest.PackageEdited(t, commanded(t), edits...)
 	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(dist)) })
 	return dist
 }
@@ -84,7 +72,7 @@ func altered(t *testing.T, edits []edit) string {
 // plain is the handler with an agent that does what a text commands, built once for all tests.
 func plain(t *testing.T) string {
 	t.Helper()
-	plainOnce.Do(func() { plainDist = build(t, commanded()) })
+	plainOnce.Do(func() { plainDist = hosttest.PackageEdited(t, commanded(t)) })
 	require.NotEmpty(t, plainDist, "another test could not build it")
 	return plainDist
 }
@@ -102,17 +90,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// root is the project's folder.
-func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
-}
-
-// commanded is the replacement by which the agent does what a text commands.
-func commanded() map[string]string {
-	return map[string]string{
-		filepath.Join(root(), "handler/agent/echo.go"): filepath.Join(root(), "handler/torture/testdata/agent.go.txt"),
-	}
+// commanded has the agent do what a text commands.
+func commanded(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/agent.go.txt")
+	require.NoError(t, err)
+	return map[string]string{"agent/echo.go": string(text)}
 }
 
 func newWorld(t *testing.T, dist string, seed uint64) *world {
