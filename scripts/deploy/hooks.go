@@ -73,7 +73,7 @@ func sayWhoIsTold(given map[string]any) {
 // has no such role, or cannot be asked, goes on: publishing tells for itself.
 func storage() error {
 	container := os.Getenv("PACKAGE_CONTAINER_URL")
-	why := ""
+	var why string
 	switch {
 	case container == "":
 		return errors.New("PACKAGE_CONTAINER_URL is missing: provision first")
