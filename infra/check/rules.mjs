@@ -213,7 +213,7 @@ export const rules = {
     ...ofType(p, 'Microsoft.Insights/metricAlerts').filter(r => /"Percentage\dXX"/.test(JSON.stringify(r.properties)) &&
       !r.properties.criteria.allOf.some(({ metricName, threshold }) => metricName === 'RequestCount' && threshold > 0)).map(r => `${r.name} has no least count`),
     ...ofType(p, 'Microsoft.Insights/scheduledQueryRules').filter(r => r.name.startsWith('alert-latency-') &&
-      !r.properties.criteria.allOf[0].query.includes("!in ('health', 'send', 'start')")).map(r => `${r.name} counts health, send or start`),
+      !r.properties.criteria.allOf[0].query.includes("!in ('health', 'send', 'start', 'stream', 'export')")).map(r => `${r.name} counts what waits for an agent or a reader, or health`),
   ],
   'Chatkeep.Alerts.First': p => [ // the first deployment switches the action group off until its package is published
     ...(p.template.parameters.alertsEnabled.defaultValue === true ? [] : ['alerts must tell somebody by default']),

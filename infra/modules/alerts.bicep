@@ -176,12 +176,12 @@ var requestAlerts = [
   {
     name: 'latency'
     displayName: 'Chatkeep: slow answers'
-    description: 'One in twenty requests takes long, not counting those that wait for an agent, nor health.'
+    description: 'One in twenty requests takes long, not counting those that wait for an agent, nor health, nor exports, which are as long as their reader takes.'
     severity: 2
     scope: applicationInsightsId
     query: '''
 requests
-| where operation_Name !in ('health', 'send', 'start')
+| where operation_Name !in ('health', 'send', 'start', 'stream', 'export')
 | summarize value = percentilew(duration, itemCount, 95), requests = sum(itemCount) by bin(timestamp, 5m)
 | where requests >= least
 '''

@@ -202,7 +202,7 @@ const faultsOfRules = [
   ['Chatkeep.Alerts', alerts, 'actions: { actionGroups: [{ actionGroupId: actionGroupId }] }', 'actions: { actionGroups: [] }'],
   ['Chatkeep.Alerts.LeastCount', alerts, 'threshold: leastRequests', 'threshold: 0'],
   ['Chatkeep.Alerts.LeastCount', alerts, '| where requests >= least\n', ''],
-  ['Chatkeep.Alerts.LeastCount', alerts, "!in ('health', 'send', 'start')", "!in ('send', 'start')"],
+  ['Chatkeep.Alerts.LeastCount', alerts, "!in ('health', 'send', ", "!in ('send', "],
   ['Chatkeep.Alerts.LeastCount', alerts, "resultCode == '401'\n| summarize value = sum(itemCount)", "resultCode == '401'\n| summarize value = count()"],
   ['Chatkeep.Alerts.First', main, 'alertsEnabled bool = true', 'alertsEnabled bool = false', template],
   ['Chatkeep.Alerts.First', monitoring, 'enabled: alertsEnabled', 'enabled: !alertsEnabled'],
