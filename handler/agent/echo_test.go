@@ -20,7 +20,7 @@ func TestEchoSaysWhatWasSaid(t *testing.T) {
 	for want, m := range map[string]chat.Message{
 		"hello":        {Text: "hello"},
 		`{"a":1}`:      {Value: []byte(`{"a":1}`)},
-		"a few words ": {Text: "a few words "},
+		"a few words": {Text: "a few words"},
 		"both":         {Text: "both", Value: []byte(`{"a":1}`)},
 	} {
 		var told string

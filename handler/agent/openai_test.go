@@ -176,11 +176,11 @@ func TestWhatAModelAnswers(t *testing.T) {
 			t.Parallel()
 			m := newModel(t, row.answer)
 			reply, told, err := m.ask(t, chat.Question{Message: chat.Message{Text: "a secret question"}}, row.change)
-			text := ""
+			var text strings.Builder
 			for _, message := range reply.Messages {
-				text += message.Text
+				text.WriteString(message.Text)
 			}
-			require.Equal(t, row.text, text)
+			require.Equal(t, row.text, text.String())
 			require.Equal(t, row.text, told, "the deltas are not the text")
 			require.Len(t, m.requests, row.posts)
 			if row.code == "" {

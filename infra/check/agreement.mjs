@@ -78,9 +78,6 @@ const notDeployed = {
   CORS_ORIGINS: 'under the host the platform answers for CORS',
 }
 
-// Names that only a handler with more agents than echo reads; main.bicep sets them only for such an agent.
-const ofOtherAgents = ['AGENT_ENDPOINT', 'AGENT_MODEL']
-
 // settingsOf reads README's table, which a test of the handler compares with what it reads.
 function settingsOf(readme) {
   return new Set([...readme.matchAll(/^\| `([A-Z][A-Z0-9_]+)` \|/gm)].map(match => match[1]))
@@ -104,7 +101,7 @@ export function checkSettings(project) {
   }
   for (const name of deployed) {
     const always = made.every(names => names.includes(name))
-    if (!read.has(name) && (always || !ofOtherAgents.includes(name))) {
+    if (!read.has(name)) {
       report(`sets ${name}, which the handler does not read`)
     }
     if (always && tunable.includes(name)) {

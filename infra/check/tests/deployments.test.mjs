@@ -47,7 +47,7 @@ describe('a deployment', () => {
     assert.equal(settings.AUTH_TENANT_ID, '00000000-0000-0000-0000-00000000000b')
     assert.equal(settings.AGENT, 'echo')
     assert.equal(settings.REDIS_AUTH, 'entra')
-    assert.ok(!('FUNCTIONS_WORKER_RUNTIME' in settings) && !('AGENT_ENDPOINT' in settings) && !('REDIS_TTL' in settings))
+    assert.ok(!('FUNCTIONS_WORKER_RUNTIME' in settings) && !('OPENAI_BASE_URL' in settings) && !('REDIS_TTL' in settings))
   })
 
   test('on Elastic Premium runs the package from storage as its identity', async () => {
@@ -175,7 +175,7 @@ describe('a deployment', () => {
     })
     const settings = d.settings()
     assert.equal(settings.REDIS_TTL, '86400')
-    assert.deepEqual([settings.AGENT, settings.AGENT_ENDPOINT, settings.AGENT_MODEL], ['openai', 'https://o.example/openai/v1/', 'm'])
+    assert.deepEqual([settings.AGENT, settings.OPENAI_BASE_URL, settings.OPENAI_MODEL], ['openai', 'https://o.example/openai/v1/', 'm'])
     assert.deepEqual([settings.AUTH_TENANT_ID, settings.AUTH_ISSUER], ['', 'https://login.example/{tenantid}/v2.0'])
     assert.deepEqual(d.site().siteConfig.cors.allowedOrigins, ['https://a.example', 'https://b.example'])
     assert.deepEqual(d.site().functionAppConfig.scaleAndConcurrency.alwaysReady, [{ name: 'http', instanceCount: 2 }])
