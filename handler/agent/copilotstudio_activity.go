@@ -99,7 +99,7 @@ type answer struct {
 // take reads an activity. Its error is final.
 func (a *answer) take(text []byte) error {
 	var said activity
-	if err := json.Unmarshal(text, &said, lenient); err != nil {
+	if json.Unmarshal(text, &said, lenient) != nil {
 		a.unread++
 		return nil
 	}
