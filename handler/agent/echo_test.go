@@ -18,10 +18,10 @@ func TestEchoSaysWhatWasSaid(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, greeting)
 	for want, m := range map[string]chat.Message{
-		"hello":        {Text: "hello"},
-		`{"a":1}`:      {Value: []byte(`{"a":1}`)},
+		"hello":       {Text: "hello"},
+		`{"a":1}`:     {Value: []byte(`{"a":1}`)},
 		"a few words": {Text: "a few words"},
-		"both":         {Text: "both", Value: []byte(`{"a":1}`)},
+		"both":        {Text: "both", Value: []byte(`{"a":1}`)},
 	} {
 		var told string
 		reply, err := agent.Echo{}.Answer(t.Context(), chat.Caller{}, chat.Question{Message: m}, func(e chat.Event) { told += e.Text })

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"chatkeep/handler/chat"
 
@@ -29,13 +30,14 @@ type OpenAIConfig struct {
 // OpenAI answers by a model behind an OpenAI-compatible API. Each question brings the turns before it along, and the service is asked to store
 // nothing. It is safe for concurrent use.
 type OpenAI struct {
-	config OpenAIConfig
-	post   *poster
+	config    OpenAIConfig
+	firstByte time.Duration // for a token too
+	post      *poster
 }
 
 // NewOpenAI returns the agent. It asks nobody yet.
 func NewOpenAI(c OpenAIConfig, deadlines Deadlines) *OpenAI {
-	return &OpenAI{c, newPoster(deadlines)}
+	return &OpenAI{c, deadlines.FirstByte, newPoster(deadlines)}
 }
 
 // Open implements chat.Agent. There is no greeting.
@@ -51,7 +53,11 @@ func (o *OpenAI) Answer(ctx context.Context, _ chat.Caller, q chat.Question, emi
 	}
 	key := string(o.config.Key)
 	if o.config.Token != nil {
-		if key, err = o.config.Token(ctx); err != nil {
+		limited, cancel := context.WithTimeoutCause(ctx, o.firstByte, chat.ErrAgentTimeout)
+		defer cancel()
+		if key, err = o.config.Token(limited); limited.Err() != nil {
+			return chat.Reply{}, context.Cause(limited)
+		} else if err != nil {
 			return chat.Reply{}, failed("openai", fmt.Errorf("no token: %T", err)) // what it says may quote one
 		}
 	}
@@ -248,6 +254,7 @@ func (t *modelText) takeEvent(data []byte) (isEnd bool, err error) {
 		Type  string `json:"type"`
 		Delta string `json:"delta"`
 		modelError
+		Error    *modelError `json:"error"` // where there is no type
 		Response struct {
 			Error             *modelError `json:"error"`
 			IncompleteDetails struct {
@@ -275,6 +282,10 @@ func (t *modelText) takeEvent(data []byte) (isEnd bool, err error) {
 		return false, failed("openai", errors.New("it failed"))
 	case "error":
 		return false, event.failure(http.StatusOK)
+	case "":
+		if event.Error != nil {
+			return false, event.Error.failure(http.StatusOK)
+		}
 	}
 	return false, nil
 }

@@ -167,6 +167,7 @@ func TestWhatAModelAnswers(t *testing.T) {
 		"responses, failed":            {streams(deltas + event(`{"type":"response.failed","response":{"error":{"code":"server_error","message":"secret"}}}`)), responses, hello, "agent_failed", 1},
 		"responses, an error":          {streams(event(`{"type":"error","code":"rate_limit_exceeded","message":"secret"}`)), responses, "", "agent_busy", 1},
 		"responses, [DONE] is no end":  {streams(deltas + done), responses, hello, "agent_failed", 1},
+		"responses, an untyped error":  {streams("data: {\"error\":{\"code\":\"server_error\",\"message\":\"secret\"}}\n\n"), responses, "", "agent_failed", 1},
 		"responses, no end":            {streams(deltas), responses, hello, "agent_failed", 1},
 		"a token that cannot be had": {streams(both + done), func(c *OpenAIConfig) {
 			c.Token = func(context.Context) (string, error) { return "", errors.New("secret") }

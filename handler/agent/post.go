@@ -44,6 +44,7 @@ func newPoster(d Deadlines) *poster {
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   d.Connect,
 		ResponseHeaderTimeout: d.FirstByte,
+		DisableCompression:    true, // a compressed stream comes in clumps
 		MaxIdleConnsPerHost:   100,
 		IdleConnTimeout:       d.Silence / 2,
 		TLSNextProto:          map[string]func(string, *tls.Conn) http.RoundTripper{}, // no HTTP/2, whose streams share their silence
