@@ -99,7 +99,7 @@ type answer struct {
 // take reads an activity. Its error is final.
 func (a *answer) take(text []byte) error {
 	var said activity
-	if json.Unmarshal(text, &said, lenient) != nil {
+	if isActivity := json.Unmarshal(text, &said, lenient) == nil; !isActivity {
 		a.unread++
 		return nil
 	}
