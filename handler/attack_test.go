@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -224,6 +225,24 @@ func TestAPanicOnEachRoute(t *testing.T) {
 			d.must(200, "POST", "/api/chat/send", "bystander", said(bystander, "Hello"))
 		}
 	}
+
+	id := d.start("alice") // and of a streamed send the answer has begun
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.host.URL+"/api/chat/send", strings.NewReader(said(id, "Hello")))
+	require.NoError(t, err)
+	for name, value := range map[string]string{
+		"Authorization": "Bearer " + d.issuer.Token(authtest.LocalTenant, "alice", nil), "Content-Type": "application/json",
+		"Accept": "text/event-stream", "X-Panic": "agent",
+	} {
+		request.Header.Set(name, value)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	events, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	require.NoError(t, err)
+	require.Equal(t, 200, answer.StatusCode)
+	require.Regexp(t, `(?s)event: error\ndata: [^\n]*"code":"agent_failed"[^\n]*\n\n$`, string(events))
+	d.must(200, "POST", "/api/chat/send", "bystander", said(bystander, "Hello"))
 	require.Empty(t, d.host.Exits())
 }
 
