@@ -243,7 +243,7 @@ func TestInputsOfTheContract(t *testing.T) {
 	}
 	values := edges(random, id)
 	operations(t, func(path, method string, operation map[string]any) {
-		if operation["operationId"] == "erase" || operation["operationId"] == "delete" || operation["operationId"] == "stream" {
+		if operation["operationId"] == "erase" || operation["operationId"] == "delete" || operation["operationId"] == "stream" || operation["operationId"] == "ui-stream" {
 			return // nothing would be left for the others
 		}
 		target := strings.ReplaceAll(path, "{conversationId}", id)
@@ -279,6 +279,9 @@ func TestInputsOfTheContract(t *testing.T) {
 		ref := body["content"].(map[string]any)["application/json"].(map[string]any)["schema"].(map[string]any)["$ref"].(string)
 		members := schemas[ref[strings.LastIndex(ref, "/")+1:]].(map[string]any)["properties"].(map[string]any)
 		usual := func() map[string]string {
+			if operation["operationId"] == "ui" {
+				return map[string]string{"id": `"` + id + `"`, "messages": `[{"id":"m","role":"user","parts":[{"type":"text","text":"hi"}]}]`}
+			}
 			if operation["operationId"] == "send" {
 				return map[string]string{"conversationId": `"` + id + `"`, "text": `"hi"`}
 			}
