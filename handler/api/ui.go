@@ -168,8 +168,11 @@ func (m uiMessage) content(path string) (chat.Input, error) {
 	return in, nil
 }
 
-// uiRefusal has a refusal name fields as useChat does.
+// uiRefusal has a refusal name fields as useChat does. An id that the conversation has is that of a message from its history: an edit.
 func uiRefusal(err error, message string) error {
+	if errors.Is(err, chat.ErrMessageIDTaken) {
+		return chat.ErrKeyReused
+	}
 	invalid, ok := errors.AsType[*chat.InvalidError](err)
 	if !ok {
 		return err

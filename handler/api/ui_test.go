@@ -153,6 +153,8 @@ func TestUIMessages(t *testing.T) {
 	messages, _ := s.history(id, "")
 	require.Len(t, messages, 6)
 	require.Equal(t, []any{map[string]any{"type": "data-value", "data": map[string]any{"a": 1.0}}}, messages[2]["parts"])
+	stored := messages[2]["id"].(string) // which we made
+	requireProblem(t, s.send("POST", "/api/chat/ui", "alice", submit(id, stored, "an edit")), 422, "idempotency_key_reused")
 	requireProblem(t, s.send("POST", "/api/chat/ui", "alice", regenerate(id)), 409, "turn_complete")
 	requireProblem(t, s.send("POST", "/api/chat/ui", "alice", regenerate(s.start("alice"))), 409, "turn_complete")
 
