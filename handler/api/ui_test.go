@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ func types(frames []map[string]any) string {
 func (s *service) history(id, query string) (messages []map[string]any, link string) {
 	s.t.Helper()
 	a := s.read("/api/chat/ui/"+id+query, "alice")
+	defer func() { _ = a.Body.Close() }()
 	require.Equal(s.t, 200, a.StatusCode)
 	require.NoError(s.t, json.NewDecoder(a.Body).Decode(&messages))
 	return messages, a.Header.Get("Link")
@@ -86,6 +88,13 @@ func (s *service) read(path, user string) *http.Response {
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { _ = a.Body.Close() })
 	return a
+}
+
+// status is that of an answer whose body does not matter.
+func (s *service) status(path, user string) int {
+	a := s.read(path, user)
+	_ = a.Body.Close()
+	return a.StatusCode
 }
 
 // The frames are those events, in useChat's terms, of the sender, of who resumes, and of who sends the same again.
@@ -122,7 +131,7 @@ func TestUITurn(t *testing.T) {
 	again := s.stream(t.Context(), "POST", "/api/chat/ui", submit(id, question, "hi"))
 	require.Equal(t, "true", again.answer.Header.Get("Idempotency-Replayed"))
 	require.Equal(t, frames, uiFrames(again))
-	require.Equal(t, 204, s.read("/api/chat/ui/"+id+"/stream", "alice").StatusCode)
+	require.Equal(t, 204, s.status("/api/chat/ui/"+id+"/stream", "alice"))
 	requireProblem(t, s.send("POST", "/api/chat/ui", "alice", submit(id, question, "an edit")), 422, "idempotency_key_reused")
 
 	messages, link := s.history(id, "")
@@ -203,7 +212,7 @@ func TestUICancelAndRegenerate(t *testing.T) {
 	begun := []map[string]any{uiFrame(e), uiFrame(e), uiFrame(e)}
 	requireProblem(t, s.send("POST", "/api/chat/ui", "alice", regenerate(id)), 409, "turn_in_progress")
 	require.Equal(t, true, s.send("POST", "/api/chat/conversations/"+id+"/cancel", "alice", "").body["cancelled"])
-	frames := append(begun, uiFrames(e)...)
+	frames := slices.Concat(begun, uiFrames(e))
 	require.Equal(t, "start text-start text-delta text-end finish", types(frames))
 	require.Equal(t, "other", frames[4]["finishReason"])
 
@@ -220,7 +229,7 @@ func TestUICancelAndRegenerate(t *testing.T) {
 			answers <- recorder.Result()
 		}()
 	}
-	require.Eventually(t, func() bool { return s.read("/api/chat/ui/"+id+"/stream", "alice").StatusCode == 200 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.status("/api/chat/ui/"+id+"/stream", "alice") == 200 }, 10*time.Second, time.Millisecond)
 	following := s.stream(t.Context(), "GET", "/api/chat/ui/"+id+"/stream", "")
 	require.NotEqual(t, frames[0], uiFrame(following))
 	close(a.words)
