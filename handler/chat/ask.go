@@ -43,16 +43,24 @@ func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, r
 		}
 		asked := time.Now()
 		err := panics.Recover(s.log, func() error { return renew(ctx) })
-		switch {
-		case err == nil:
+		if err == nil {
 			held = asked
-		case errors.Is(err, ErrTurnLost) || errors.Is(err, ErrNotFound) || panics.Is(err):
-			stop(err)
-			return
-		case time.Since(held) >= s.settings.TurnLease:
-			stop(ErrTurnLost)
+		} else if why := s.leaseLost(err, held); why != nil {
+			stop(why)
 			return
 		}
+	}
+}
+
+// leaseLost returns why a lease that was held last is lost when renewing it fails, or nil: then it is worth another try.
+func (s *Service) leaseLost(err error, held time.Time) error {
+	switch {
+	case errors.Is(err, ErrTurnLost) || errors.Is(err, ErrNotFound) || panics.Is(err):
+		return err
+	case time.Since(held) >= s.settings.TurnLease:
+		return ErrTurnLost
+	default:
+		return nil
 	}
 }
 

@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -279,15 +278,13 @@ func (s *Service) keepTelling(ctx context.Context, stop context.CancelCauseFunc,
 			return
 		case err == nil:
 			held = asked
-		case errors.Is(err, ErrTurnLost) || errors.Is(err, ErrNotFound) || panics.Is(err):
-			stop(err)
-			return
-		case time.Since(held) >= s.settings.TurnLease:
-			stop(ErrTurnLost)
-			return
-		default:
-			pause = min(retryPause, silence)
+			continue
 		}
+		if why := s.leaseLost(err, held); why != nil {
+			stop(why)
+			return
+		}
+		pause = min(retryPause, silence)
 	}
 }
 
