@@ -257,26 +257,3 @@ func (r refusal) codes(status int) string {
 func claimsChallenge(claims string) string {
 	return `Bearer error="insufficient_claims", claims="` + claims + `"`
 }
-
-func rootOf(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err
-		}
-		err = inner
-	}
-}
-
-func failed(what string, err error) error {
-	return &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("%s: %w", what, err)}
-}
-
-// retryAfter reads Retry-After in seconds; 0: none.
-func retryAfter(h http.Header) time.Duration {
-	n, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || n < 0 {
-		return 0
-	}
-	return time.Duration(n) * time.Second
-}

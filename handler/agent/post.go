@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"chatkeep/handler/chat"
@@ -127,4 +129,27 @@ func (p *poster) failure(ctx context.Context, err error) error {
 		return failed("agent", opError)
 	}
 	return failed("agent", rootOf(err))
+}
+
+func rootOf(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+func failed(what string, err error) error {
+	return &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("%s: %w", what, err)}
+}
+
+// retryAfter reads Retry-After in seconds; 0: none.
+func retryAfter(h http.Header) time.Duration {
+	n, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return time.Duration(n) * time.Second
 }
