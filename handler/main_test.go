@@ -129,7 +129,7 @@ func (d *deployment) call(method, path, user, body string) (reply, error) {
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
 	if err == nil {
-		contract.Load(d.t).Check(d.t, request, []byte(body), response, text)
+		err = contract.Load(d.t).Check(request, []byte(body), response, text)
 	}
 	r := reply{status: response.StatusCode, header: response.Header, text: string(text)}
 	if err == nil && len(text) > 0 {

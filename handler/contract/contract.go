@@ -4,6 +4,7 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -73,48 +74,56 @@ func Load(t testing.TB) *Contract {
 // Check holds an exchange to the contract: the answer always, and the request when it was accepted. What the handler has not answered, as
 // its lack of an X-Request-Id shows, is not its business, nor are preflights, HEAD, which answers as GET does without a body, and paths that
 // are not the API's.
-func (c *Contract) Check(t testing.TB, request *http.Request, sent []byte, response *http.Response, got []byte) {
-	t.Helper()
+func (c *Contract) Check(request *http.Request, sent []byte, response *http.Response, got []byte) error {
 	method, path := request.Method, request.URL.Path
 	isAPI := strings.HasPrefix(path, "/api/") || path == "/health"
 	if response.Header.Get("X-Request-Id") == "" || method == http.MethodHead || method == http.MethodOptions || !isAPI {
-		return
+		return nil
 	}
-	asked := request.Clone(t.Context())
+	asked := request.Clone(request.Context())
 	asked.Method, asked.URL.Scheme, asked.URL.Host, asked.Host = method, "https", "chat.contoso.com", "chat.contoso.com"
 	if c.operation(method, path) == nil {
-		require.GreaterOrEqual(t, response.StatusCode, 400, "%s %s is answered, and not in openapi.yaml", method, path)
-		c.checkProblem(t, got)
-		return
+		if response.StatusCode < 400 {
+			return fmt.Errorf("%s %s is answered, and not in openapi.yaml", method, path)
+		}
+		return checkProblem(got)
 	}
 	if response.StatusCode == http.StatusMethodNotAllowed { // which every path can be answered with
-		return
+		return nil
 	}
 	if media, _, _ := strings.Cut(response.Header.Get("Content-Type"), ";"); media == "application/x-ndjson" || media == "text/event-stream" {
-		require.Contains(t, c.content(method, path, response.StatusCode), media)
-		return
+		if _, ok := c.content(method, path, response.StatusCode)[media]; !ok {
+			return fmt.Errorf("%s %s is answered by %d with %s, not as openapi.yaml says", method, path, response.StatusCode, media)
+		}
+		return nil
 	}
 	answer := *response
 	answer.Body = io.NopCloser(bytes.NewReader(got))
 	answer.Request = asked
-	good, wrong := c.validate.ValidateHttpResponse(asked, &answer)
-	require.True(t, good, "%s %s is answered by %d, not as openapi.yaml says: %s\n%.2000s", method, path, response.StatusCode, text(wrong), got)
+	if good, wrong := c.validate.ValidateHttpResponse(asked, &answer); !good {
+		return fmt.Errorf("%s %s is answered by %d, not as openapi.yaml says: %s\n%.2000s", method, path, response.StatusCode, text(wrong), got)
+	}
 	if response.StatusCode < 300 {
 		sent = bytes.TrimPrefix(sent, []byte("\ufeff"))
 		asked.Body = io.NopCloser(bytes.NewReader(sent))
 		asked.ContentLength = int64(len(sent))
-		good, wrong = c.validate.ValidateHttpRequestSync(asked)
-		require.True(t, good, "%s %s is accepted, and openapi.yaml does not allow it: %s\n%.2000s", method, path, text(wrong), sent)
+		if good, wrong := c.validate.ValidateHttpRequestSync(asked); !good {
+			return fmt.Errorf("%s %s is accepted, and openapi.yaml does not allow it: %s\n%.2000s", method, path, text(wrong), sent)
+		}
 	}
+	return nil
 }
 
 // checkProblem holds an error of no operation to the schema of problems.
-func (c *Contract) checkProblem(t testing.TB, got []byte) {
-	t.Helper()
+func checkProblem(got []byte) error {
 	var p struct{ Type, Title, Detail, Code, RequestID string }
-	require.NoError(t, json.Unmarshal(got, &p), "%s", got)
-	require.Equal(t, "urn:chatkeep:problem:"+p.Code, p.Type)
-	require.NotEmpty(t, p.Detail)
+	if err := json.Unmarshal(got, &p); err != nil {
+		return fmt.Errorf("a problem that is not JSON: %w: %.2000s", err, got)
+	}
+	if p.Type != "urn:chatkeep:problem:"+p.Code || p.Detail == "" {
+		return fmt.Errorf("not a problem: %.2000s", got)
+	}
+	return nil
 }
 
 // operation is what the contract says of a method at a path, or nil.
