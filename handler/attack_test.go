@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -142,6 +143,30 @@ func TestAttacksThroughTheHost(t *testing.T) {
 	}
 }
 
+// What a reader leaves untaken is not held for it when the call is over, but for a little, and what its own system has.
+func TestAnAnswerThatIsNotTakenIsNotHeld(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, "REDIS_URL=redis://"+redistest.Start(t).Addr, "CALL_MAX=2s", "AGENT_TIMEOUT=1s", "TURN_WAIT=1s", "MAX_CONCURRENT_REQUESTS_PER_USER=1")
+	id := d.start("alice")
+	for range 100 {
+		d.must(200, "POST", "/api/chat/send", "alice", said(id, strings.Repeat("x", 32_000)))
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(d.host.HandlerURL(), "http://"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "GET /api/chat/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", d.issuer.Token(authtest.LocalTenant, "alice", nil))
+	require.NoError(t, err)
+	_, err = io.ReadFull(conn, make([]byte, 1)) // the call has begun
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		r, err := d.call("GET", "/api/chat/conversations/"+id, "alice", "")
+		return err == nil && r.status == 200 // the caller's one place is free, so the call is over
+	}, time.Minute, 20*time.Millisecond)
+	held, err := io.Copy(io.Discard, conn)
+	t.Logf("%d KB are held after the call", held>>10)
+	require.Less(t, held, int64(512<<10), "%v", err)
+}
+
 // memoryOf is the most that a process had of memory, in bytes.
 func memoryOf(t *testing.T, pid int) int64 {
 	t.Helper()
@@ -201,8 +226,9 @@ func TestAPanicOnEachRoute(t *testing.T) {
 	}
 	expected := 0
 	for _, f := range functionsOf(t) {
-		for place, status := range map[string]int{"route": 500, "store": 500, "agent": 502} {
-			if place == "store" && f.name == "health" || place == "agent" && f.name != "start" && f.name != "send" {
+		for place, status := range map[string]int{"route": 500, "store": 500, "agent": 502, "stream of the agent": 200} {
+			if place == "store" && f.name == "health" || place == "agent" && f.name != "start" && f.name != "send" ||
+				place == "stream of the agent" && f.name != "send" {
 				continue // which does not call it for this request
 			}
 			id := d.start("alice")
@@ -211,13 +237,21 @@ func TestAPanicOnEachRoute(t *testing.T) {
 			require.NoError(t, err)
 			request.Header.Set("Authorization", "Bearer "+d.issuer.Token(authtest.LocalTenant, "alice", nil))
 			request.Header.Set("X-Panic", place)
+			if place == "stream of the agent" {
+				request.Header.Set("X-Panic", "agent")
+				request.Header.Set("Accept", "text/event-stream")
+			}
 			if bodies[f.name] != "" {
 				request.Header.Set("Content-Type", "application/json")
 			}
 			answer, err := http.DefaultClient.Do(request)
 			require.NoError(t, err)
+			text, err := io.ReadAll(answer.Body)
+			require.NoError(t, err)
 			_ = answer.Body.Close()
 			require.Equal(t, status, answer.StatusCode, "%s, a panic in the %s", f.name, place)
+			require.Equal(t, status == 200, strings.Contains(string(text), "event: error\n"), "%s", text)
+			require.Contains(t, string(text), map[int]string{200: `"agent_failed"`, 500: `"internal"`, 502: `"agent_failed"`}[status])
 			expected++
 			require.Eventually(t, func() bool { return failed() >= expected }, 10*time.Second, time.Millisecond, "%s, a panic in the %s is not told", f.name, place)
 			require.Equal(t, expected, failed(), "%s, a panic in the %s: the handler was called again", f.name, place)

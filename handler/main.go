@@ -112,6 +112,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		MaxHeaderBytes:               32 << 10,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnState:                    holdLittle,
 	}
 	server.RegisterOnShutdown(service.EndStreams)
 	listener, err := net.Listen("tcp", cfg.address)
@@ -125,6 +126,17 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	}
 	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
 	return serve(ctx, server, listener, service, cfg.grace, log)
+}
+
+// unsent is how many bytes of an answer a connection may hold that the other side has not taken. The system's own choice grows to megabytes,
+// which stay when the call has ended, for as long as a slow reader takes.
+const unsent = 64 << 10
+
+// holdLittle bounds what a new connection holds. It is the ConnState of an http.Server.
+func holdLittle(conn net.Conn, state http.ConnState) {
+	if tcp, ok := conn.(*net.TCPConn); ok && state == http.StateNew {
+		_ = tcp.SetWriteBuffer(unsent) // a connection that is gone already
+	}
 }
 
 // openRedis returns the store in Redis, which connects when it is first used, and what closes it.

@@ -133,6 +133,7 @@ export const rules = {
   }),
   'Chatkeep.Host.BodyLimit': p => hostSetting(p, 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', '1114112'), // the largest body we take, 1 MiB, and 64 KiB
   'Chatkeep.Host.NoHomepage': p => hostSetting(p, 'AzureWebJobsDisableHomepage', 'true'),
+  'Chatkeep.Host.Timeout': p => (p.host.functionTimeout === '12:00:00' ? [] : ['host.json must have a functionTimeout that no slow caller reaches, 12 h']),
   'Chatkeep.Host.LogLevel': p => (at(p.host, 'logging.logLevel.default') === 'Information' && at(p.host, 'logging.logLevel.Function') === 'Warning'
     ? [] : ['host.json must log failed calls of a function alone, and everything else from Information']),
   'Chatkeep.FrontDoor.Routes': p => [

@@ -185,6 +185,7 @@ const faultsOfRules = [
   ['Chatkeep.Host.BodyLimit', 'local.settings.json.example', '"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "1114112",', ''],
   ['Chatkeep.Host.NoHomepage', app, "AzureWebJobsDisableHomepage: 'true'", ''],
   ['Chatkeep.Host.NoHomepage', 'local.settings.json.example', '"AzureWebJobsDisableHomepage": "true",', ''],
+  ['Chatkeep.Host.Timeout', 'host.json', '"12:00:00"', '"00:05:00"'],
   ['Chatkeep.Host.LogLevel', 'host.json', '"Function": "Warning"', '"Function": "Information"'],
   ['Chatkeep.Deployments', storage, 'resource accountDiagnostics ', "resource lock 'Microsoft.Authorization/locks@2020-05-01' = if (empty(name)) {\n  name: 'lock'\n  scope: account\n  properties: { level: 'CanNotDelete' }\n}\n\nresource accountDiagnostics ", all],
 ]
