@@ -44,7 +44,7 @@ bench-go: ## the benchmarks of single packages
 	go test -run '^$$' -bench . -benchmem ./handler/...
 
 package: ## dist/, the root that Azure Functions runs, and its zip
-	scripts/package.sh
+	@go run ./scripts/package
 
 start: package ## under the real Functions host
 	@command -v func >/dev/null || { echo "The func CLI is missing. Get it with: npm install -g azure-functions-core-tools@4"; exit 1; }

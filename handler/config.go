@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"chatkeep/handler/agent"
 	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
@@ -14,14 +15,19 @@ import (
 
 // config is everything that can be set. config_*.go read it, area by area.
 type config struct {
-	auth     auth.Config
-	edge     api.Edge
-	redis    *store.Connection // nil: in memory
-	entra    *entra            // nil: Redis knows us by a password, or not at all
-	timeout  time.Duration     // of one call of the store
-	replicas int               // that must have a write before it is acknowledged
-	limits   chat.Limits
-	chat     chat.Settings
+	auth          auth.Config
+	edge          api.Edge
+	redis         *store.Connection // nil: in memory
+	entra         *entra            // nil: Redis knows us by a password, or not at all
+	timeout       time.Duration     // of one call of the store
+	replicas      int               // that must have a write before it is acknowledged
+	limits        chat.Limits
+	agent         string // who answers
+	deadlines     agent.Deadlines
+	copilotStudio *copilotStudio // nil: another agent answers
+	openAI        *openAI        // likewise
+	echo          agent.Echo
+	chat          chat.Settings
 
 	apiLimits api.Limits
 	address   string        // to listen at
@@ -54,6 +60,8 @@ func (e *environment) config() config {
 	e.redis(&c)
 	e.limits(&c)
 	e.turns(&c)
+	e.openAI(&c)
+	e.copilotStudio(&c)
 	e.process(&c)
 	e.relations(&c)
 	c.warnings = e.warnings

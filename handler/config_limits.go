@@ -36,12 +36,24 @@ func (e *environment) limits(c *config) {
 
 // turns reads who answers, and what a turn may take.
 func (e *environment) turns(c *config) {
-	var agent string
 	e.read("Turns",
-		setting{"AGENT", "echo", "who answers", oneOf(&agent, "echo")},
+		setting{"AGENT", "echo", "who answers: `echo`, `openai` or `copilotstudio`; docs/agents.md has a section for each", oneOf(&c.agent, "echo", "openai", "copilotstudio")},
+		setting{"AGENT_ECHO_DELAY", "0s", "between two words of an echo", duration(&c.echo.Delay, 0, time.Minute)},
+		setting{"AGENT_ECHO_GREETING", "", "what an echo says at the start; none: nothing", text(&c.echo.Greeting)},
 		setting{"AGENT_CONTEXT_MESSAGES", "50", "earlier messages that the agent is given; 0: none", integer(&c.chat.Context, 0, 1000)},
 		setting{
 			"AGENT_CONTEXT_BYTES", "262144", "and their bytes: the newest whole messages; 0: none", integer(&c.chat.ContextBytes, 0, 16<<20),
+		},
+		setting{
+			"AGENT_CONNECT_TIMEOUT", "5s", "for a connection to the agent", duration(&c.deadlines.Connect, 10*time.Millisecond, time.Minute),
+		},
+		setting{
+			"AGENT_FIRST_BYTE_TIMEOUT", "30s", "for the first byte of its answer",
+			duration(&c.deadlines.FirstByte, 10*time.Millisecond, longestCall),
+		},
+		setting{
+			"AGENT_SILENCE_TIMEOUT", "60s", "for more of its answer, before it counts as silent",
+			duration(&c.deadlines.Silence, 10*time.Millisecond, longestCall),
 		},
 		setting{
 			"AGENT_TIMEOUT", "200s",

@@ -134,7 +134,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 
 		"TTL as a duration":   {vars{"REDIS_TTL": "30s"}, "REDIS_TTL must be a whole number from 1 to 315360000"},
 		"timeout as a number": {vars{"REDIS_TIMEOUT": "1"}, "REDIS_TIMEOUT must be a duration from 50ms to 60s, such as 10s or 250ms"},
-		"unknown agent":       {vars{"AGENT": "openai"}, "AGENT must be echo"},
+		"unknown agent":       {vars{"AGENT": "parrot"}, "AGENT must be echo"},
 		"unknown log level":   {vars{"LOG_LEVEL": "all"}, "LOG_LEVEL must be info or debug"},
 		"a host by name":      {vars{"HOST": "chat.example.com"}, "HOST must be an IP address"},
 		"a host with a port":  {vars{"HOST": "127.0.0.1:8080"}, "HOST must be an IP address"},

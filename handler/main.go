@@ -102,8 +102,12 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	panics.Go(&background, log, func() { verifier.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
-	cfg.chat.Context = 0 // echo looks at no earlier message
-	service := chat.NewService(conversations, agent.Echo{}, cfg.chat, log)
+	answers, err := cfg.answers(log)
+	if err != nil {
+		log.Error("no credential for the agent", "err", err)
+		return err
+	}
+	service := chat.NewService(conversations, answers, cfg.chat, log)
 
 	server := &http.Server{
 		Handler:                      api.New(service, verifier, about, cfg.edge, cfg.apiLimits, log),
@@ -124,12 +128,24 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		service.Close(ctx)
 		return err
 	}
-	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", "echo")
+	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
 	return serve(ctx, server, listener, service, cfg.grace, log)
 }
 
-// unsent is how many bytes of an answer a connection may hold that the other side has not taken. The system's own choice grows to megabytes,
-// which stay when the call has ended, for as long as a slow reader takes.
+// answers returns the agent. Only a model looks at earlier messages.
+func (c *config) answers(log *slog.Logger) (chat.Agent, error) {
+	if c.openAI != nil {
+		return c.openAI.agent(c.deadlines)
+	}
+	c.chat.Context = 0
+	if c.copilotStudio != nil {
+		return c.copilotStudio.agent(c.deadlines, log)
+	}
+	return c.echo, nil
+}
+
+// unsent is how many bytes of an answer a connection may hold that the other side has not taken; the system keeps as much again for itself.
+// Its own choice grows to megabytes, which stay when the call has ended, for as long as a slow reader takes.
 const unsent = 64 << 10
 
 // holdLittle bounds what a new connection holds. It is the ConnState of an http.Server.

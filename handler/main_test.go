@@ -27,6 +27,7 @@ import (
 	"chatkeep/handler/agent"
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 	"chatkeep/handler/hosttest"
 	"chatkeep/handler/redistest"
 	"chatkeep/handler/store"
@@ -127,6 +128,9 @@ func (d *deployment) call(method, path, user, body string) (reply, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
+	if err == nil {
+		contract.Load(d.t).Check(d.t, request, []byte(body), response, text)
+	}
 	r := reply{status: response.StatusCode, header: response.Header, text: string(text)}
 	if err == nil && len(text) > 0 {
 		var numbers struct{ Status any }
@@ -650,6 +654,38 @@ func TestReadmeExample(t *testing.T) {
 	require.Contains(t, answers[3], `"status":"healthy"`)
 }
 
+// The examples of docs/streaming.md, as they stand there.
+func TestStreamingExamples(t *testing.T) {
+	page, err := os.ReadFile("../docs/streaming.md")
+	require.NoError(t, err)
+	d := deploy(t, "REDIS_URL=redis://"+redistest.Start(t).Addr, "STREAM_MAX=1s")
+	id := d.start("alice")
+	var answers []string
+	for rest := string(page); ; {
+		_, example, found := strings.Cut(rest, "```sh\n")
+		if !found {
+			break
+		}
+		example, rest, _ = strings.Cut(example, "```")
+		command := exec.CommandContext(t.Context(), "bash", "-euc", example)
+		command.Env = []string{
+			"PATH=" + os.Getenv("PATH"), "URL=" + d.host.URL, "ID=" + id, "TOKEN=" + d.issuer.Token(authtest.LocalTenant, "alice", nil),
+		}
+		out, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		answers = append(answers, string(out))
+	}
+	require.Len(t, answers, 4)
+	sent, resumed, followed, cancelled := answers[0], answers[1], answers[2], answers[3]
+	accepted, rest, found := strings.Cut(strings.TrimPrefix(sent, ": ok\n\nretry: 1000\n\n"), "\n\n")
+	require.True(t, found, sent)
+	require.Contains(t, accepted, "id: 1-1\nevent: message.accepted\ndata: {")
+	require.Contains(t, rest, "id: 1-19999\nevent: done\ndata: {")
+	require.Equal(t, ": ok\n\nretry: 1000\n\n"+rest, resumed)
+	require.Equal(t, ": ok\n\nretry: 1000\n\n", followed, "nothing happened")
+	require.JSONEq(t, `{"conversationId":"`+id+`","cancelled":false}`, cancelled)
+}
+
 func TestTLSNeverBelow12(t *testing.T) {
 	c, err := readConfig(settings(map[string]string{"REDIS_HOSTNAME": "x.redis.cache.windows.net", "REDIS_PASSWORD": "p"}))
 	require.NoError(t, err)
@@ -674,7 +710,13 @@ func TestTheHostMayRepeatWhatHasNoBody(t *testing.T) {
 			d.start(user)
 			d.must(429, "POST", "/api/chat/start", user, "") // it was counted once
 		}},
-		"get":    {39, func(_ *testing.T, d *deployment, user, id string) { d.must(200, "GET", conversations+"/"+id, user, "") }},
+		"get": {39, func(_ *testing.T, d *deployment, user, id string) { d.must(200, "GET", conversations+"/"+id, user, "") }},
+		"stream": {39, func(_ *testing.T, d *deployment, user, id string) {
+			d.must(204, "GET", conversations+"/"+id+"/stream", user, "")
+		}},
+		"cancel": {9, func(_ *testing.T, d *deployment, user, id string) {
+			d.must(200, "POST", conversations+"/"+id+"/cancel", user, "")
+		}},
 		"health": {39, func(_ *testing.T, d *deployment, _, _ string) { d.must(200, "GET", "/health", "", "") }},
 		"export": {39, func(t *testing.T, d *deployment, user, id string) {
 			r, _ := d.call("GET", "/api/chat/export", user, "") // it is lines of JSON

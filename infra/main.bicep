@@ -55,6 +55,9 @@ type handlerSettings = {
   REDIS_COMMAND_TIMEOUT: string?
   REDIS_POOL_SIZE: string?
   REDIS_WAIT_REPLICAS: string?
+  AGENT_CONNECT_TIMEOUT: string?
+  AGENT_FIRST_BYTE_TIMEOUT: string?
+  AGENT_SILENCE_TIMEOUT: string?
   AGENT_TIMEOUT: string?
   AGENT_CONTEXT_MESSAGES: string?
   AGENT_CONTEXT_BYTES: string?
@@ -70,6 +73,17 @@ type handlerSettings = {
   MAX_IDEMPOTENCY_RECORDS: string?
   CALL_MAX: string?
   STREAM_MAX: string?
+  OPENAI_API: string?
+  OPENAI_SCOPE: string?
+  AGENT_INSTRUCTIONS: string?
+  AGENT_CONTEXT_TOKENS: string?
+  COPILOTSTUDIO_ENVIRONMENT_ID: string?
+  COPILOTSTUDIO_SCHEMA_NAME: string?
+  COPILOTSTUDIO_AGENT_TYPE: string?
+  COPILOTSTUDIO_CLOUD: string?
+  COPILOTSTUDIO_CLOUD_HOST: string?
+  COPILOTSTUDIO_CLIENT_ID: string?
+  AZURE_AUTHORITY_HOST: string?
   SHUTDOWN_GRACE: string?
   LOG_LEVEL: string?
 }
@@ -77,7 +91,7 @@ type handlerSettings = {
 @description('Settings of the handler to change from their defaults, such as { "REDIS_TTL": "86400" }; the README says what each does.')
 param settings handlerSettings = {}
 
-@description('Who answers: none is the built-in echo. openai and copilotstudio are for handlers that have these agents: a handler that has not refuses to start and names AGENT, so look at the README of the release that you deploy.')
+@description('Who answers: none is the built-in echo, for tests; docs/agents.md describes the others.')
 param agent 'none' | 'openai' | 'copilotstudio' = 'none'
 
 @description('Address of the agent: the base URL of an OpenAI-compatible API, or the connection string of a Copilot Studio agent.')
@@ -143,29 +157,38 @@ param redisCacheSku string = 'Standard_C1'
 @description('Resource id of an existing Azure Managed Redis or Azure Cache for Redis with Entra authentication on and eviction off. The app\'s identity is let in; nothing else of it is changed.')
 param redisResourceId string = ''
 
+@description('Whether the Redis of this deployment has a lock against deletion; it holds every conversation. azd down fails until somebody takes the lock away, as docs/deploy.md says.')
+param redisLock bool = true
+
 // Front Door
 
-@description('Premium adds managed firewall rules and Private Link.')
-param frontDoorSku 'Standard_AzureFrontDoor' | 'Premium_AzureFrontDoor' = 'Standard_AzureFrontDoor'
+@description('standard; premium adds managed firewall rules, which standard does not take, and Private Link; none leaves Front Door and its firewall out: callers come to the app\'s own name, and the token check is the lock.')
+param frontDoor 'standard' | 'premium' | 'none' = 'standard'
 
-@description('Whether Premium Front Door reaches the app through Private Link. The connection must be approved after the deployment: scripts/deploy.sh does, docs/deploy.md says how.')
+@description('Addresses that may call an app without Front Door, as CIDR separated by commas; empty for everybody with a token.')
+param callerAddresses string = ''
+
+@description('Whether premium Front Door reaches the app through Private Link. The connection is approved after the deployment, by azd\'s hook or scripts/deploy.sh.')
 param frontDoorPrivateLink bool = false
+
+@description('Region in which Front Door opens the Private Link; empty for the region of the app, which must then be one that Front Door offers.')
+param privateLinkLocation string = ''
 
 @minValue(16)
 @maxValue(240)
 @description('Seconds that Front Door waits for the app, for the first byte and between bytes. An answer may take 230 seconds, the platform\'s limit.')
 param originTimeoutSeconds int = 240
 
-@minValue(5)
+@minValue(0)
 @maxValue(255)
-@description('Seconds between health probes of one Front Door location. There are many locations, and each probe is a request that is billed.')
+@description('Seconds between health probes of one Front Door location, 5 to 255. There are many locations, each probe is a request that is billed, and keeps an instance awake. 0 leaves out probes and web tests: the app scales to zero, and nobody is told of an outage while nobody calls.')
 param probeSeconds int = 240
 
 @minValue(1)
 @description('Requests of one client address in a minute above which the firewall refuses it. People behind one company address share it.')
 param rateLimitPerMinute int = 600
 
-@description('Whether the managed firewall rules leave the field text unread, if they take what people write for an attack; Premium only.')
+@description('Whether the managed firewall rules leave the field text unread, if they take what people write for an attack; premium only.')
 param firewallIgnoresText bool = false
 
 @description('Name of a custom domain of the Front Door profile, made with az afd custom-domain create; empty for none.')
@@ -181,6 +204,9 @@ param vnetEnabled bool = false
 @description('Who gets an email when an alert fires; empty for nobody.')
 param alertEmail string = ''
 
+@description('Whether alerts tell anybody. A first deployment begins with false, and its publishing makes it true, for nothing answers before.')
+param alertsEnabled bool = true
+
 @minValue(10)
 @description('Milliseconds that 95 of 100 requests must stay below, other than those that wait for an agent, before an alert fires.')
 param latencyAlertMilliseconds int = 500
@@ -191,8 +217,11 @@ param latencyAlertMilliseconds int = 500
 param logRetentionDays int = 30
 
 @minValue(-1)
-@description('Gigabytes of logs a day after which no more are taken; -1 is no limit.')
-param logDailyQuotaGb int = -1
+@description('Gigabytes of logs a day after which no more are taken until the next, and an alert fires; -1 is no limit.')
+param logDailyQuotaGb int = 2
+
+@description('The region\'s display name, such as West Europe: service health alerts then tell of it and of Global alone; empty for incidents of every region.')
+param regionDisplayName string = ''
 
 // Combinations that could not work are refused before anything is deployed.
 var origins = contains(corsOrigins, '*')
@@ -205,9 +234,16 @@ var manyTenants = contains(authIssuer, '{tenantid}')
 var tenants = manyTenants && empty(allowedTenantIds) || empty(authIssuer) && !empty(allowedTenantIds)
   ? fail('allowedTenantIds: required when authIssuer holds {tenantid}, and not taken without authIssuer')
   : allowedTenantIds
-var privateLink = frontDoorPrivateLink && frontDoorSku == 'Standard_AzureFrontDoor'
-  ? fail('frontDoorPrivateLink: needs frontDoorSku Premium_AzureFrontDoor')
+var privateLink = frontDoorPrivateLink && frontDoor != 'premium'
+  ? fail('frontDoorPrivateLink: needs frontDoor premium')
   : frontDoorPrivateLink
+var managedRuleText = firewallIgnoresText && frontDoor != 'premium'
+  ? fail('firewallIgnoresText: only frontDoor premium has managed rules')
+  : firewallIgnoresText
+var callers = !empty(callerAddresses) && frontDoor != 'none'
+  ? fail('callerAddresses: needs frontDoor none, for with Front Door it alone is let in')
+  : filter(map(split(callerAddresses, ','), address => trim(address)), address => !empty(address))
+var probes = probeSeconds > 0 && probeSeconds < 5 ? fail('probeSeconds: 0, or 5 to 255') : probeSeconds
 var instances = hosting == 'flex' && maximumInstanceCount < 40
   ? fail('maximumInstanceCount: Flex Consumption takes 40 to 1000')
   : maximumInstanceCount
@@ -218,13 +254,17 @@ var agentSettings = agent == 'none'
   ? {}
   : empty(agentEndpoint)
       ? fail('agentEndpoint: must be given with an agent')
-      : { AGENT_ENDPOINT: agentEndpoint, AGENT_MODEL: agentModel }
+      : agent == 'copilotstudio'
+          ? { COPILOTSTUDIO_DIRECT_URL: agentEndpoint }
+          : { OPENAI_BASE_URL: agentEndpoint, OPENAI_MODEL: agentModel, OPENAI_AUTH: 'entra' }
 
-var token = toLower(uniqueString(subscription().id, environmentName, location))
+var suffix = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 var existingRedis = redisKind == 'existing'
 var existingManaged = contains(toLower(existingRedisId), '/microsoft.cache/redisenterprise/')
 var managed = existingRedis ? existingManaged : redisKind == 'managed'
+var behindFrontDoor = frontDoor != 'none'
+var frontDoorSku = frontDoor == 'premium' ? 'Premium_AzureFrontDoor' : 'Standard_AzureFrontDoor'
 var groupName = 'rg-${environmentName}'
 
 // Of the two ids of resources that are there already: /subscriptions/<2>/resourceGroups/<4>/providers/…/<name>
@@ -242,18 +282,19 @@ resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
 
 module identity 'modules/identity.bicep' = {
   scope: group
-  params: { name: 'id-${token}', location: location, tags: allTags }
+  params: { name: 'id-${suffix}', location: location, tags: allTags }
 }
 
 module monitoring 'modules/monitoring.bicep' = {
   scope: group
   params: {
-    token: token
+    suffix: suffix
     location: location
     tags: allTags
     retentionInDays: logRetentionDays
     dailyQuotaGb: logDailyQuotaGb
     alertEmail: alertEmail
+    alertsEnabled: alertsEnabled
     principalId: identity.outputs.principalId
   }
 }
@@ -261,7 +302,7 @@ module monitoring 'modules/monitoring.bicep' = {
 module network 'modules/network.bicep' = if (vnetEnabled) {
   scope: group
   params: {
-    token: token
+    suffix: suffix
     location: location
     tags: allTags
     delegation: hosting == 'flex' ? 'Microsoft.App/environments' : 'Microsoft.Web/serverFarms'
@@ -272,13 +313,13 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
 module storage 'modules/storage.bicep' = {
   scope: group
   params: {
-    name: 'st${token}'
+    name: 'st${suffix}'
     location: location
     tags: allTags
     zoneRedundant: zoneRedundant
     private: vnetEnabled
     principalId: identity.outputs.principalId
-    uploaderId: hosting == 'premium' ? deployer().objectId : ''
+    uploaderId: deployer().objectId
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -286,7 +327,7 @@ module storage 'modules/storage.bicep' = {
 module storageEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
   scope: group
   params: {
-    name: 'pep-blob-${token}'
+    name: 'pep-blob-${suffix}'
     location: location
     tags: allTags
     targetId: storage.outputs.id
@@ -300,13 +341,14 @@ module storageEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
 module redisManaged 'modules/redis-managed.bicep' = if (redisKind == 'managed') {
   scope: group
   params: {
-    name: 'amr-${token}'
+    name: 'amr-${suffix}'
     location: location
     tags: allTags
     skuName: redisSku
     highAvailability: redisHighAvailability
     clusteringPolicy: redisClusteringPolicy
     persistence: redisPersistence
+    lock: redisLock
     private: vnetEnabled
     principalId: identity.outputs.principalId
     workspaceId: monitoring.outputs.workspaceId
@@ -316,10 +358,11 @@ module redisManaged 'modules/redis-managed.bicep' = if (redisKind == 'managed') 
 module redisCache 'modules/redis-cache.bicep' = if (redisKind == 'cache') {
   scope: group
   params: {
-    name: 'redis-${token}'
+    name: 'redis-${suffix}'
     location: location
     tags: allTags
     skuName: redisCacheSku
+    lock: redisLock
     private: vnetEnabled
     principalId: identity.outputs.principalId
     workspaceId: monitoring.outputs.workspaceId
@@ -347,7 +390,7 @@ var redisCluster = existingRedis ? redisExisting!.outputs.cluster : managed ? re
 module redisEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
   scope: group
   params: {
-    name: 'pep-redis-${token}'
+    name: 'pep-redis-${suffix}'
     location: location
     tags: allTags
     targetId: redisId
@@ -358,10 +401,10 @@ module redisEndpoint 'modules/private-endpoint.bicep' = if (vnetEnabled) {
   }
 }
 
-module frontDoorProfile 'modules/front-door-profile.bicep' = {
+module frontDoorProfile 'modules/front-door-profile.bicep' = if (behindFrontDoor) {
   scope: group
   params: {
-    name: 'cdnp-${token}'
+    name: 'cdnp-${suffix}'
     tags: allTags
     skuName: frontDoorSku
     originTimeoutSeconds: originTimeoutSeconds
@@ -374,6 +417,8 @@ module agentAccess 'modules/agent-access.bicep' = if (askOpenai) {
   params: { accountName: last(split(openaiAccountId, '/')), principalId: identity.outputs.principalId }
 }
 
+var frontDoorId = behindFrontDoor ? frontDoorProfile!.outputs.frontDoorId : ''
+
 // What the deployment tells the handler; agentSettings and the parameter settings come on top, and the rest has its default.
 var deploymentSettings = {
   AUTH_TENANT_ID: empty(authIssuer) ? toLower(empty(authTenantId) ? tenant().tenantId : authTenantId) : ''
@@ -383,7 +428,7 @@ var deploymentSettings = {
   ALLOWED_TENANT_IDS: tenants
   ALLOWED_CLIENT_IDS: allowedClientIds
   AUTH_REQUIRED_SCOPE: authRequiredScope
-  FRONT_DOOR_ID: frontDoorProfile.outputs.frontDoorId
+  FRONT_DOOR_ID: frontDoorId
   REDIS_HOSTNAME: redisHost
   REDIS_PORT: string(redisPort)
   REDIS_CLUSTER: redisCluster ? 'true' : 'false'
@@ -396,7 +441,7 @@ var deploymentSettings = {
 module functionApp 'modules/function-app.bicep' = {
   scope: group
   params: {
-    token: token
+    suffix: suffix
     location: location
     tags: allTags
     hosting: hosting
@@ -413,43 +458,57 @@ module functionApp 'modules/function-app.bicep' = {
     connectionString: monitoring.outputs.connectionString
     settings: union(deploymentSettings, agentSettings, settings)
     allowedOrigins: origins
-    frontDoorId: frontDoorProfile.outputs.frontDoorId
+    frontDoorId: frontDoorId
+    behindFrontDoor: behindFrontDoor
     frontDoorPrivateLink: privateLink
+    callerAddresses: callers
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
     workspaceId: monitoring.outputs.workspaceId
   }
   dependsOn: [storageEndpoint, redisEndpoint]
 }
 
-module frontDoorRoutes 'modules/front-door-routes.bicep' = {
+module frontDoorRoutes 'modules/front-door-routes.bicep' = if (behindFrontDoor) {
   scope: group
   params: {
-    profileName: frontDoorProfile.outputs.name
+    profileName: frontDoorProfile!.outputs.name
     skuName: frontDoorSku
-    token: token
+    suffix: suffix
     tags: allTags
     originHost: functionApp.outputs.host
     originId: functionApp.outputs.id
-    originLocation: location
+    privateLinkLocation: empty(privateLinkLocation) ? location : privateLinkLocation
     privateLink: privateLink
     customDomainName: customDomainName
-    probeSeconds: probeSeconds
+    probeSeconds: probes
     rateLimitPerMinute: rateLimitPerMinute
-    firewallIgnoresText: firewallIgnoresText
+    firewallIgnoresText: managedRuleText
   }
 }
+
+var url = 'https://${behindFrontDoor ? frontDoorRoutes!.outputs.host : functionApp.outputs.host}'
+
+// Connections that Azure Managed Redis takes, by SKU; the least of Azure Cache for Redis from Standard_C1.
+var connectionsBySku = { Balanced_B10: 30000, Balanced_B20: 75000 }
+var connectionLimit = !managed ? 1000 : existingRedis ? 15000 : connectionsBySku[?redisSku] ?? 15000
 
 module alerts 'modules/alerts.bicep' = {
   scope: group
   params: {
-    token: token
+    suffix: suffix
     location: location
     tags: allTags
     actionGroupId: monitoring.outputs.actionGroupId
     applicationInsightsId: monitoring.outputs.applicationInsightsId
-    frontDoorId: frontDoorProfile.outputs.id
+    workspaceId: monitoring.outputs.workspaceId
+    workspaceCapped: logDailyQuotaGb > 0
+    behindFrontDoor: behindFrontDoor
+    frontDoorId: behindFrontDoor ? frontDoorProfile!.outputs.id : ''
+    probed: probes > 0
     redisId: redisId
-    url: 'https://${frontDoorRoutes.outputs.host}'
+    redisConnectionLimit: connectionLimit
+    regionDisplayName: regionDisplayName
+    url: url
     latencyMilliseconds: latencyAlertMilliseconds
   }
 }
@@ -466,10 +525,10 @@ module workbook 'modules/workbook.bicep' = {
 }
 
 @description('Public address of the API.')
-output API_URL string = 'https://${frontDoorRoutes.outputs.host}'
+output API_URL string = url
 
-@description('The Function App\'s own address, which refuses everybody but our Front Door.')
-output ORIGIN_URL string = 'https://${functionApp.outputs.host}'
+@description('The Function App\'s own address, which refuses everybody but our Front Door; empty without one.')
+output ORIGIN_URL string = behindFrontDoor ? 'https://${functionApp.outputs.host}' : ''
 
 @description('Name of the resource group.')
 output AZURE_RESOURCE_GROUP string = group.name
@@ -477,14 +536,17 @@ output AZURE_RESOURCE_GROUP string = group.name
 @description('Name of the Function App.')
 output FUNCTION_APP_NAME string = functionApp.outputs.name
 
-@description('Name of the Front Door profile.')
-output FRONT_DOOR_NAME string = frontDoorProfile.outputs.name
+@description('Name of the Front Door profile; empty without one.')
+output FRONT_DOOR_NAME string = behindFrontDoor ? frontDoorProfile!.outputs.name : ''
 
 @description('Address of the container that holds the deployed package.')
 output PACKAGE_CONTAINER_URL string = storage.outputs.containerUrl
 
 @description('Host name of Redis.')
 output REDIS_HOST string = redisHost
+
+@description('Resource id of the action group, which tells of alerts.')
+output ACTION_GROUP_ID string = monitoring.outputs.actionGroupId
 
 @description('Resource id of the workbook.')
 output WORKBOOK_ID string = workbook.outputs.id

@@ -105,6 +105,7 @@ func (s *Server) routes() []route {
 		{"cancel", http.MethodPost, "/api/chat/conversations/{conversationId}/cancel", []string{"Idempotency-Key"}, s.signedIn(s.cancel)},
 		{"list-conversations", http.MethodPost, "/api/chat/list-conversations", nil, s.signedIn(s.listConversations)},
 		{"export", http.MethodGet, "/api/chat/export", nil, s.signedIn(s.export)},
+		{"openapi", http.MethodGet, "/api/openapi.json", nil, s.openapi},
 		{"health", http.MethodGet, "/health", nil, s.health},
 		{"", http.MethodGet, "/{$}", nil, s.probe},
 	}

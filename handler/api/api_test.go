@@ -21,6 +21,7 @@ import (
 	"chatkeep/handler/auth"
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 	"chatkeep/handler/redistest"
 	"chatkeep/handler/store"
 
@@ -122,6 +123,7 @@ func (s *service) send(method, path, user, body string, headers ...string) answe
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
+	contract.Load(s.t).Check(s.t, request, []byte(body), response, text)
 	a := answer{status: response.StatusCode, header: response.Header, text: string(text)}
 	if len(text) > 0 {
 		require.NoError(s.t, json.Unmarshal(text, &a.body), "%s", text)

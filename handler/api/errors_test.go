@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 
 	"github.com/stretchr/testify/require"
@@ -42,6 +43,10 @@ func TestProblems(t *testing.T) {
 		"to be tried in a moment": {&chat.Failure{Code: "agent_timeout", RetryAfter: time.Millisecond}, 504, "agent_timeout", map[string]string{"Retry-After": "1"}},
 		"with something to do": {
 			&chat.Failure{Code: "agent_failed", Challenge: `Bearer scope="x"`}, 502, "agent_failed", map[string]string{"WWW-Authenticate": `Bearer scope="x"`},
+		},
+		"with claims to sign in with, whatever its cause": {
+			&chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`, Err: auth.ErrExpired},
+			401, "insufficient_claims", map[string]string{"WWW-Authenticate": `Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`},
 		},
 		"repeated": {&chat.ReplayedError{Err: chat.ErrAgentTimeout}, 504, "agent_timeout", map[string]string{replayedHeader: "true"}},
 	} {

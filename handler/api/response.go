@@ -116,8 +116,8 @@ func (s *Server) end(w *response, r *http.Request, err error) {
 	if w.begun {
 		panic(http.ErrAbortHandler)
 	}
-	if challenge := s.auth.Challenge(err); challenge != "" {
-		p.challenge = challenge
+	if p.challenge == "" {
+		p.challenge = s.auth.Challenge(err)
 	}
 	setUnlessEmpty(w.Header(), "WWW-Authenticate", p.challenge)
 	setUnlessEmpty(w.Header(), "Retry-After", p.retryAfter)

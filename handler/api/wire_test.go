@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -29,9 +30,12 @@ func (newer) Get(_ context.Context, owner chat.Owner, id string, _ chat.Page) (c
 
 func TestStoredMessagesPassUnread(t *testing.T) {
 	s := openOver(t, newer{store.NewMemory(limits())}, agent.Echo{}, Edge{}, authtest.New())
-	a := s.send("GET", "/api/chat/conversations/"+messageID, "alice", "")
-	require.Equal(t, 200, a.status, a.text)
-	require.Contains(t, a.text, `"messages":[{"seq":7,"state":"complete","createdAt":"2026-01-02T02:04:05.678Z",`+newerJSON[1:]+`]`)
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/chat/conversations/"+messageID, http.NoBody)
+	request.Header.Set("Authorization", "Bearer "+s.issuer.Token(tenant, "alice", nil))
+	answer := httptest.NewRecorder() // the contract of this build does not know it
+	s.server.ServeHTTP(answer, request)
+	require.Equal(t, 200, answer.Code)
+	require.Contains(t, answer.Body.String(), `"messages":[{"seq":7,"state":"complete","createdAt":"2026-01-02T02:04:05.678Z",`+newerJSON[1:]+`]`)
 }
 
 func TestTimesHaveMillisecondsInUTC(t *testing.T) {

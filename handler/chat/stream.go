@@ -192,7 +192,7 @@ func (st *Stream) read(ctx context.Context) ([]StreamEvent, error) {
 		events, err := st.turn.read(ctx, st.next)
 		st.next += len(events)
 		if err != nil || len(events) > 0 {
-			return events, err
+			return after(st.at, events), err
 		}
 		st.turn = nil
 	}
@@ -213,4 +213,12 @@ func (t *turn) follows(after EventID) bool {
 		return after.N >= t.begun.Attempt*attemptEvents
 	}
 	return after.isOver() && after.Seq >= t.begun.Before
+}
+
+// after leaves out the events up to one that was told: what is in the log may be read there before the turn itself tells it.
+func after(told EventID, events []StreamEvent) []StreamEvent {
+	for len(events) > 0 && events[0].ID != (EventID{}) && events[0].ID.Compare(told) <= 0 {
+		events = events[1:]
+	}
+	return events
 }

@@ -204,6 +204,24 @@ func TestStreamsEndWithTheirProcess(t *testing.T) {
 	})
 }
 
+// What has just come into the log may be read there before its turn tells it: it is told once.
+func TestWhatIsInTheLogAlreadyIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, &between{Store: store.NewMemory(limits), after: func(_ context.Context, call string) error {
+			if call == "append" {
+				time.Sleep(500 * time.Millisecond)
+			}
+			return nil
+		}}, counter)
+		id := start(t, s)
+		turn := tell(t, s, id, say("5"))
+		time.Sleep(1200 * time.Millisecond)
+		stream := open(t, s, id, chat.EventID{}, false)
+		events := restOf(t, stream)
+		require.Equal(t, restOf(t, turn), events)
+	})
+}
+
 // A reader that leaves, and comes back, leaves nothing behind and misses nothing.
 func TestReadersComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // Edit changes a file below handler/: the old text, which must be there once, becomes the new one.
 type Edit struct{ File, Old, New string }
 
-// Package packages this module's handler with scripts/package.sh and returns the script root. The caller removes the folder around it.
+// Package packages this module's handler with scripts/package and returns the script root. The caller removes the folder around it.
 func Package(t testing.TB) string {
 	t.Helper()
 	return PackageEdited(t, nil)
@@ -30,8 +30,9 @@ func PackageEdited(t testing.TB, texts map[string]string, edits ...Edit) string 
 	folder, err := os.MkdirTemp("", "hosttest")
 	require.NoError(t, err)
 	dist := filepath.Join(folder, "dist")
-	command := exec.Command(filepath.Join(root, "scripts", "package.sh"))
-	command.Env = append(command.Environ(), "DIST="+dist, "VERSION=test", "GOFLAGS="+overlay(t, filepath.Join(root, "handler"), texts, edits))
+	command := exec.Command("go", "run", "./scripts/package", "-to", dist, "-version", "test")
+	command.Dir = root
+	command.Env = append(command.Environ(), "GOFLAGS="+overlay(t, filepath.Join(root, "handler"), texts, edits))
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return dist

@@ -92,8 +92,12 @@ func (w *watcher) run() {
 		w.isRunning = false
 	}()
 	pubsub := w.client.Subscribe(context.Background())
-	defer func() { _ = pubsub.Close() }()
 	heard := pubsub.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(watchPing))
+	defer func() {
+		_ = pubsub.Close()
+		for range heard { // or who fills it would wait for room
+		}
+	}()
 	retry := time.NewTicker(watchRetry)
 	defer retry.Stop()
 	for {

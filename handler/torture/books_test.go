@@ -43,14 +43,15 @@ type begun struct {
 
 // sent is a message that a client has sent.
 type sent struct {
-	user   *user
-	conv   string
-	text   string
-	id     string // chosen by the client, or as acknowledged
-	keyed  bool
-	answer *answer // acknowledged: 200
-	failed bool    // acknowledged as failed
-	absent bool    // refused: it must not be there
+	user    *user
+	conv    string
+	text    string
+	id      string // chosen by the client, or as acknowledged
+	keyed   bool
+	answer  *answer // acknowledged: 200
+	failed  bool    // acknowledged as failed
+	cancels bool    // the client wants it no more
+	absent  bool    // refused: it must not be there
 }
 
 func newBooks() *books {
@@ -142,8 +143,11 @@ func (b *books) checkHistory(c conversation, messages []message) {
 			found[m.Text] = append(found[m.Text], i)
 			continue
 		}
-		if question == nil || m.InReplyTo != question.ID || m.Text != "re "+question.Text || question.State != "complete" {
-			bad("2: the reply %q does not follow its question", m.Text)
+		whole := question != nil && m.Text == "re "+question.Text && question.State == "complete" && m.State == "complete"
+		partial := question != nil && strings.HasPrefix("re "+question.Text, m.Text) && m.State == "partial" &&
+			(question.State == "failed" || question.State == "cancelled")
+		if question == nil || m.InReplyTo != question.ID || !whole && !partial {
+			bad("2: the reply %q (%s) does not follow its question", m.Text, m.State)
 		}
 	}
 	b.mu.Lock()
@@ -181,10 +185,13 @@ func (b *books) checkHistory(c conversation, messages []message) {
 // checkTurn compares a turn with what was acknowledged.
 func (b *books) checkTurn(bad func(string, ...any), s *sent, messages []message) {
 	m := messages[0]
-	if m.State != "complete" || m.ID != s.answer.Message.ID || m.Seq != s.answer.Message.Seq {
+	if m.State != s.answer.Message.State || m.ID != s.answer.Message.ID || m.Seq != s.answer.Message.Seq {
 		bad("1: %q was acknowledged as %+v, and is %+v", s.text, s.answer.Message, m)
 	}
 	replies := 1
+	if m.State == "cancelled" {
+		replies = len(s.answer.Messages)
+	}
 	if strings.HasSuffix(s.text, " two") {
 		replies = 2
 	}

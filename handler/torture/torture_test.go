@@ -32,6 +32,8 @@ var (
 //  3. reads never go backwards for one client; every listed conversation opens; the list is in order when all is quiet
 //  4. nobody sees a byte of another user's text
 //  5. counts, ETags and indexes agree with the history; every key has an expiry
+//  7. whoever reads a stream, however often it is cut, has each event once, in order; deltas joined are the text that is stored; what is kept of
+//     an answer that was cancelled is the beginning of what the agent says; nobody's stream has another user's text
 //  6. only documented errors occur, in time; no request ends a process; after the last fault everything works within recovery
 func TestTorture(t *testing.T) {
 	run := *seed

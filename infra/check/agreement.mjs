@@ -5,8 +5,8 @@ import { at, ofType, settings } from './project.mjs'
 const placeholder = /^\$\{([A-Z][A-Z0-9_]*)(?:=(.*))?\}$/
 
 /**
- * checkParameters compares main.parameters.json with main.bicep: the same parameters in the same order, each on a line of its own
- * (scripts/deploy.sh reads lines), as one environment variable with the default of main.bicep.
+ * checkParameters compares main.parameters.json with main.bicep: the same parameters, each as one environment variable with the default
+ * of main.bicep.
  */
 export function checkParameters(project) {
   const findings = []
@@ -18,12 +18,8 @@ export function checkParameters(project) {
     report(error.message)
     return findings
   }
-  const lines = project.parametersText.split('\n').map(line => line.match(/^ {4}"(\w+)": \{ "value": (.+) \},?$/)?.[1]).filter(Boolean)
   const { parameters } = project.template
   const declared = Object.keys(parameters)
-  if (lines.join() !== Object.keys(given).join()) {
-    report('each parameter must be on a line of its own')
-  }
   for (const name of Object.keys(given).filter(name => !declared.includes(name))) {
     report(`main.bicep has no parameter ${name}`)
   }
@@ -69,11 +65,18 @@ const notDeployed = {
   STORE: 'a deployment keeps conversations in Redis',
   REDIS_URL: 'it holds a password; a deployment uses REDIS_HOSTNAME and an identity',
   REDIS_PASSWORD: 'a deployment uses an identity',
+  AGENT_ECHO_DELAY: 'an echo is for tests and demos',
+  AGENT_ECHO_GREETING: 'an echo is for tests and demos',
+  AGENT_INSTRUCTIONS_FILE: 'the package holds no such file; AGENT_INSTRUCTIONS has them',
+  OPENAI_BASE_URL: 'agentEndpoint is written to it when such an agent answers',
+  OPENAI_MODEL: 'agentModel is written to it when such an agent answers',
+  OPENAI_AUTH: 'it is entra when such an agent answers',
+  OPENAI_API_KEY: 'a deployment uses an identity',
+  COPILOTSTUDIO_DIRECT_URL: 'agentEndpoint is written to it when such an agent answers',
+  COPILOTSTUDIO_CLIENT_SECRET: 'a deployment uses an identity',
+  COPILOTSTUDIO_CLIENT_CERTIFICATE: 'a deployment uses an identity',
   CORS_ORIGINS: 'under the host the platform answers for CORS',
 }
-
-// Names that only a handler with more agents than echo reads; main.bicep sets them only for such an agent.
-const ofOtherAgents = ['AGENT_ENDPOINT', 'AGENT_MODEL']
 
 // settingsOf reads README's table, which a test of the handler compares with what it reads.
 function settingsOf(readme) {
@@ -98,7 +101,7 @@ export function checkSettings(project) {
   }
   for (const name of deployed) {
     const always = made.every(names => names.includes(name))
-    if (!read.has(name) && (always || !ofOtherAgents.includes(name))) {
+    if (!read.has(name)) {
       report(`sets ${name}, which the handler does not read`)
     }
     if (always && tunable.includes(name)) {
@@ -130,12 +133,12 @@ export function checkRoutes(project) {
     }
   }
   const answers = (path, method) => routes.some(route => route.path === path.split('?')[0] && route.methods.includes(method))
-  for (const probe of all('Microsoft.Cdn/profiles/originGroups', 'properties.healthProbeSettings.probePath')) {
+  for (const probe of [...all('Microsoft.Cdn/profiles/originGroups', 'properties.healthProbeSettings.probePath')].filter(Boolean)) {
     if (!answers(probe, 'head')) {
       report(`no function answers the probe HEAD ${probe}`)
     }
   }
-  for (const path of all('Microsoft.Web/sites', 'properties.siteConfig.healthCheckPath')) {
+  for (const path of [...all('Microsoft.Web/sites', 'properties.siteConfig.healthCheckPath')].filter(Boolean)) {
     if (!answers(String(path), 'get')) {
       report(`no function answers the platform's health check GET ${path}`)
     }
@@ -190,17 +193,21 @@ export function checkAzureYaml(project) {
     'the service api': /^ {2}api:$/m,
     'host: function': /^ {4}host: function$/m,
     'language: custom': /^ {4}language: custom\b/m,
-    'dist: ./dist': /^ {4}dist: \.\/dist\b/m,
-    'a prepackage hook for sh': /prepackage:\s+posix:\s+shell: sh\s+run: bash \.\/scripts\/package\.sh$/m,
-    'a prepackage hook for pwsh': /windows:\s+shell: pwsh\s+run: \|[^]*bash \.\/scripts\/package\.sh/m,
+    'dist: ./dist.zip': /^ {4}dist: \.\/dist\.zip\b/m,
+  }
+  const hooks = {
+    preprovision: 'go run ./scripts/deploy check', postprovision: 'go run ./scripts/deploy link', prepackage: 'go run ./scripts/package',
+    predeploy: 'go run ./scripts/deploy storage', postdeploy: 'go run ./scripts/deploy alerts',
+  }
+  for (const [hook, run] of Object.entries(hooks)) {
+    const command = run.replaceAll(/[./]/g, '\\$&')
+    wanted[`the hook ${hook} for sh`] = new RegExp(`${hook}:\\s+posix: \\{ shell: sh, run: ${command} \\}$`, 'm')
+    wanted[`the hook ${hook} for pwsh`] = new RegExp(`${hook}:\\s+posix: .*\\s+windows: \\{ shell: pwsh, run: ${command}; exit \\$LASTEXITCODE \\}$`, 'm')
   }
   for (const [what, pattern] of Object.entries(wanted)) {
     if (!pattern.test(project.azureYaml)) {
       findings.push({ where: 'azure.yaml', message: `${what} is missing` })
     }
-  }
-  if (!project.isExecutable('scripts/package.sh')) {
-    findings.push({ where: 'azure.yaml', message: 'scripts/package.sh cannot be run' })
   }
   if (!ofType(project, 'Microsoft.Web/sites').every(site => site.tags['azd-service-name'] === 'api')) {
     findings.push({ where: 'azure.yaml', message: 'no Function App has the tag azd-service-name: api' })

@@ -1,6 +1,6 @@
 // Gathers what the checks look at: what the compiler makes of the Bicep files, and what they must agree with.
 
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { publishedTypes } from './values.mjs'
 
@@ -13,12 +13,13 @@ export const least = { environmentName: 'test', location: 'westeurope', authAudi
 export const deployments = {
   small: {},
   private: {
-    vnetEnabled: true, frontDoorSku: 'Premium_AzureFrontDoor', firewallIgnoresText: true, customDomainName: 'chat-example',
+    vnetEnabled: true, frontDoor: 'premium', firewallIgnoresText: true, customDomainName: 'chat-example',
     corsOrigins: 'https://chat.example', agent: 'openai', agentEndpoint: 'https://o.example/', agentModel: 'm',
     openaiAccountId: `${elsewhere}/Microsoft.CognitiveServices/accounts/mine`,
   },
-  premium: { hosting: 'premium', redisKind: 'cache' },
+  premium: { hosting: 'premium', redisKind: 'cache', agent: 'copilotstudio', agentEndpoint: 'https://a.78.environment.api.powerplatform.com/b' },
   privatePremium: { hosting: 'premium', redisKind: 'cache', vnetEnabled: true },
+  development: { frontDoor: 'none', callerAddresses: '192.0.2.0/24', redisHighAvailability: 'Disabled', redisLock: false, probeSeconds: 0, logDailyQuotaGb: 1 },
   existing: { redisKind: 'existing', redisResourceId: `${elsewhere}/Microsoft.Cache/redis/mine` },
   existingManaged: { redisKind: 'existing', redisResourceId: `${elsewhere}/Microsoft.Cache/redisEnterprise/mine` },
 }
@@ -34,7 +35,7 @@ export async function expand(compiler, root, names = Object.keys(deployments)) {
   const expanded = []
   for (const name of names) {
     const resources = await compiler.expand(root, { ...least, ...deployments[name] })
-    expanded.push({ name, private: deployments[name].vnetEnabled === true, resources })
+    expanded.push({ name, parameters: deployments[name], private: deployments[name].vnetEnabled === true, resources })
   }
   return expanded
 }
@@ -56,7 +57,6 @@ export function load(root, compiled, types = publishedTypes(root)) {
     functions: readdirSync(join(root, 'functions')).map(name => ({
       name, trigger: JSON.parse(read(`functions/${name}/function.json`)).bindings.find(binding => binding.type === 'httpTrigger'),
     })),
-    isExecutable: path => existsSync(join(root, path)) && (statSync(join(root, path)).mode & 0o111) !== 0,
   }
 }
 

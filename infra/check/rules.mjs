@@ -25,8 +25,8 @@ export const rules = {
   'Azure.AppService.MinTLS': p => one(p, websites, 'properties.siteConfig.minTlsVersion', '1.2', '1.3'),
   'Azure.AppService.ManagedIdentity': p => one(p, websites, 'identity.type', 'UserAssigned'),
   'Azure.AppService.RemoteDebug': p => one(p, websites, 'properties.siteConfig.remoteDebuggingEnabled', false, undefined), // it is off by default
-  'Azure.AppService.WebProbe': p => each(p, websites, 'properties.siteConfig.healthCheckPath', path => typeof path === 'string'),
-  'Azure.AppService.WebProbePath': p => each(p, websites, 'properties.siteConfig.healthCheckPath', path => /^\/.{1,63}$/.test(path)),
+  'Azure.AppService.WebProbe': p => siteConfigs(p, (config, flex) => flex === !('healthCheckPath' in config)), // Flex has no health check
+  'Azure.AppService.WebProbePath': p => siteConfigs(p, (config, flex) => flex || /^\/.{1,63}$/.test(config.healthCheckPath)),
   'Azure.AppService.HTTP2': p => siteConfigs(p, (config, flex) => flex || config.http20Enabled === true), // Flex: not known to be taken
   'Azure.AppService.ARRAffinity': p => one(p, websites, 'properties.clientAffinityEnabled', false),
   'Azure.AppService.WebSecureFtp': p => [ // on Flex there is no ftpsState; its credentials are off
@@ -34,10 +34,14 @@ export const rules = {
     ...one(p, `${websites}/basicPublishingCredentialsPolicies`, 'properties.allow', false),
     ...count(p, `${websites}/basicPublishingCredentialsPolicies`, 2),
   ],
-  'Azure.AppService.PublicAccess': p => [
-    ...one(p, websites, 'properties.siteConfig.ipSecurityRestrictionsDefaultAction', 'Deny'),
-    ...each(p, websites, 'properties.siteConfig.ipSecurityRestrictions', list => list.every(rule => rule.action === 'Allow' &&
-      rule.tag === 'ServiceTag' && rule.ipAddress === 'AzureFrontDoor.Backend' && rule.headers?.['x-azure-fdid']?.length === 1)),
+  'Azure.AppService.PublicAccess': p => [ // without Front Door: the addresses that were named, or everybody, whose token is checked
+    ...ofType(p, websites).filter(r => {
+      const { ipSecurityRestrictions: list, ipSecurityRestrictionsDefaultAction: otherwise } = r.properties.siteConfig
+      const fromUs = rule => rule.tag === 'ServiceTag' && rule.ipAddress === 'AzureFrontDoor.Backend' && rule.headers?.['x-azure-fdid']?.length === 1
+      const named = rule => !rule.tag && /\/\d+$/.test(rule.ipAddress)
+      const good = list.every(rule => rule.action === 'Allow' && (behindFrontDoor(r.deployment) ? fromUs(rule) : named(rule)))
+      return !good || otherwise !== (behindFrontDoor(r.deployment) || list.length > 0 ? 'Deny' : 'Allow')
+    }).map(r => `${r.deployment.name}: others are let in than must be`),
     ...one(p, websites, 'properties.siteConfig.scmIpSecurityRestrictionsUseMain', false),
   ],
   'Azure.AppService.CORS': p => [
@@ -57,9 +61,9 @@ export const rules = {
   // Front Door
   'Azure.FrontDoor.Logs': p => ofType(p, profiles).filter(r => !diagnosedBy(r)?.properties.logs?.some(log => log.categoryGroup === 'allLogs' && log.enabled))
     .map(r => `${r.deployment.name}: ${r.name} keeps no logs`),
-  'Azure.FrontDoor.Probe': p => each(p, `${profiles}/originGroups`, 'properties.healthProbeSettings', probe => probe?.probeProtocol === 'Https'),
-  'Azure.FrontDoor.ProbeMethod': p => one(p, `${profiles}/originGroups`, 'properties.healthProbeSettings.probeRequestType', 'HEAD'),
-  'Azure.FrontDoor.ProbePath': p => each(p, `${profiles}/originGroups`, 'properties.healthProbeSettings.probePath', path => path?.length > 1),
+  'Azure.FrontDoor.Probe': p => each(p, `${profiles}/originGroups`, 'properties.healthProbeSettings', probe => probe === null || probe.probeProtocol === 'Https'),
+  'Azure.FrontDoor.ProbeMethod': p => one(p, `${profiles}/originGroups`, 'properties.healthProbeSettings.probeRequestType', 'HEAD', undefined),
+  'Azure.FrontDoor.ProbePath': p => each(p, `${profiles}/originGroups`, 'properties.healthProbeSettings', probe => probe === null || probe.probePath?.length > 1),
   'Azure.FrontDoor.UseWAF': p => each(p, `${profiles}/securityPolicies`, 'properties.parameters.associations',
     list => list[0]?.patternsToMatch[0] === '/*' && JSON.stringify(list[0].domains).includes('/afdEndpoints\'')),
   'Azure.FrontDoorWAF.Enabled': p => one(p, firewall, 'properties.policySettings.enabledState', 'Enabled'),
@@ -101,6 +105,12 @@ export const rules = {
   ],
   'Azure.VNET.UseNSGs': p => each(p, 'Microsoft.Network/virtualNetworks', 'properties.subnets',
     subnets => subnets.every(subnet => subnet.properties.networkSecurityGroup?.id !== undefined)),
+  'Azure.VNET.PrivateSubnet': p => each(p, 'Microsoft.Network/virtualNetworks', 'properties.subnets',
+    subnets => subnets.every(subnet => subnet.properties.defaultOutboundAccess === false)),
+  'Azure.NSG.LateralTraversal': p => each(p, 'Microsoft.Network/networkSecurityGroups', 'properties.securityRules', list => list.some(({ properties: r }) =>
+    r.direction === 'Outbound' && r.access === 'Deny' && r.destinationAddressPrefix === 'VirtualNetwork' && ['22', '3389'].every(port => r.destinationPortRanges?.includes(port)))),
+  'Azure.Deployment.SecureParameter': p => templates(p.template).flatMap(([module, { parameters = {} }]) => // secure ones are refused by NoSecrets
+    Object.keys(parameters).filter(name => /token|password|secret|accesskey|connectionpassword/i.test(name)).map(name => `${module}: ${name} is named like a secret`)),
   'Azure.Resource.UseTags': p => all(p).filter(r => r.location && !r.tags).map(r => `${r.deployment.name}: ${r.name} has no tags`), // what has a location takes them
   'Azure.Template.UseDescriptions': p => templates(p.template).flatMap(([module, { parameters = {}, outputs = {} }]) =>
     Object.entries({ ...parameters, ...outputs }).filter(([, declaration]) => !declaration.metadata?.description)
@@ -119,6 +129,11 @@ export const rules = {
     ...one(p, `${managedRedis}/databases`, 'properties.evictionPolicy', 'NoEviction'),
     ...one(p, cacheForRedis, 'properties.redisConfiguration.maxmemory-policy', 'noeviction'),
   ],
+  'Chatkeep.Redis.Lock': p => [
+    ...[managedRedis, cacheForRedis].flatMap(type => ofType(p, type)).filter(r => locked(r) !== (r.deployment.parameters.redisLock ?? true))
+      .map(r => `${r.deployment.name}: ${r.name} is ${locked(r) ? '' : 'not '}locked`),
+    ...(p.template.parameters.redisLock.defaultValue === true ? [] : ['the lock must be on by default']),
+  ],
   'Chatkeep.NoSecrets': p => p.bicep.filter(file => /\blist\w*\(|@secure\(|AccountKey|SharedAccessSignature/.test(file.text))
     .map(file => `${file.name} reads or takes a key`),
   'Chatkeep.Flex.SiteConfig': p => siteConfigs(p, (config, flex) => !flex || !refusedByFlex.some(name => name in config)),
@@ -136,6 +151,24 @@ export const rules = {
   'Chatkeep.Host.Timeout': p => (p.host.functionTimeout === '12:00:00' ? [] : ['host.json must have a functionTimeout that no slow caller reaches, 12 h']),
   'Chatkeep.Host.LogLevel': p => (at(p.host, 'logging.logLevel.default') === 'Information' && at(p.host, 'logging.logLevel.Function') === 'Warning'
     ? [] : ['host.json must log failed calls of a function alone, and everything else from Information']),
+  'Chatkeep.Host.NoTables': p => p.deployments.filter(d => settings(d).AzureWebJobsFeatureFlags !== 'DisableDiagnosticEventLogging')
+    .map(d => `${d.name}: the host asks for tables, which its identity may not read`),
+  'Chatkeep.Host.Sampling': p => { // requests are counted in full; what is written about them adapts
+    const { isEnabled, excludedTypes } = at(p.host, 'logging.applicationInsights.samplingSettings') ?? {}
+    return isEnabled === true && excludedTypes === 'Request' ? [] : ['host.json must sample everything but requests']
+  },
+  'Chatkeep.LogsOnce': p => [
+    ...ofType(p, websites).filter(r => diagnosedBy(r)?.properties.logs?.length > 0).map(r => `${r.deployment.name}: Application Insights has the app's logs already`),
+    ...(p.template.parameters.logDailyQuotaGb.defaultValue > 0 ? [] : ['by default a day\'s logs must have a cap']),
+    ...(at(p.host, 'logging.logLevel')['Function.health'] === 'Warning' ? [] : ['host.json must log failed probes of health alone']),
+  ],
+  'Chatkeep.Probes': p => p.deployments.flatMap(deployment => { // without probeSeconds, or the app never scales to zero
+    const wanted = deployment.parameters.probeSeconds !== 0
+    const groups = deployment.resources.filter(r => r.type === `${profiles}/originGroups`)
+    const tests = deployment.resources.filter(r => r.type === 'Microsoft.Insights/webtests')
+    return groups.every(r => (r.properties.healthProbeSettings !== null) === wanted) && tests.length === (wanted ? 1 : 0)
+      ? [] : [`${deployment.name}: probes are not as told`]
+  }),
   'Chatkeep.FrontDoor.Routes': p => [
     ...one(p, `${profiles}/afdEndpoints/routes`, 'properties.httpsRedirect', 'Enabled'),
     ...one(p, `${profiles}/afdEndpoints/routes`, 'properties.forwardingProtocol', 'HttpsOnly'),
@@ -146,26 +179,59 @@ export const rules = {
     return defaultValue >= 230 ? [] : [`the default is ${defaultValue} seconds`]
   },
   'Chatkeep.FrontDoorWAF.RateLimit': p => each(p, firewall, 'properties.customRules.rules', rulesOf => rulesOf.some(rule =>
-    rule.ruleType === 'RateLimitRule' && rule.action === 'Block' && rule.groupBy?.[0]?.variableName === 'SocketAddr')),
+    rule.ruleType === 'RateLimitRule' && rule.action === 'Block' && rule.groupBy?.[0]?.variableName === 'SocketAddr' &&
+    rule.matchConditions.length === 1 && rule.matchConditions[0].matchVariable === 'RequestUri' && rule.matchConditions[0].matchValue.join() === '/' &&
+    rule.matchConditions[0].transforms.join() === 'UrlDecode,Lowercase')),
+  'Chatkeep.FrontDoorWAF.Block': p => each(p, firewall, 'properties.policySettings', ({ customBlockResponseStatusCode: status, customBlockResponseBody: body }) => {
+    const problem = JSON.parse(Buffer.from(body ?? 'e30=', 'base64'))
+    return problem.status === status && ['type', 'title', 'code', 'detail'].every(name => typeof problem[name] === 'string')
+  }),
   'Chatkeep.FrontDoorWAF.NoText': p => one(p, firewall, 'properties.policySettings.logScrubbing.state', 'Enabled'),
   'Chatkeep.Diagnostics': p => all(p).filter(r => keepsDiagnostics.has(r.type) && !diagnosedBy(r)).map(r => `${r.deployment.name}: ${r.name} has no diagnostic settings`),
   'Chatkeep.Alerts': p => [
     ...p.deployments.flatMap(deployment => {
-      const watched = JSON.stringify(deployment.resources.filter(r => r.type === 'Microsoft.Insights/metricAlerts'))
-      return ['Percentage5XX', 'OriginHealthPercentage', 'usedmemorypercentage', 'percentProcessorTime', 'evictedkeys']
-        .filter(metric => !watched.includes(`"metricName":"${metric}"`)).map(metric => `${deployment.name}: nothing watches ${metric}`)
+      const of = type => deployment.resources.filter(r => r.type === type)
+      const probed = deployment.parameters.probeSeconds !== 0
+      const wanted = ['usedmemorypercentage', 'percentProcessorTime', 'connectedclients', 'evictedkeys',
+        ...(behindFrontDoor(deployment) ? ['Percentage5XX', 'RequestCount', 'WebApplicationFirewallRequestCount', ...(probed ? ['OriginHealthPercentage'] : [])] : [])]
+      const metrics = JSON.stringify(of('Microsoft.Insights/metricAlerts'))
+      const queries = of('Microsoft.Insights/scheduledQueryRules').map(r => r.name.split('-').slice(1, -1).join('-'))
+      const health = of('Microsoft.Insights/activityLogAlerts').filter(r => JSON.stringify(r.properties.condition).includes('"ServiceHealth"'))
+      return [
+        ...wanted.filter(metric => !metrics.includes(`"metricName":"${metric}"`)).map(metric => `nothing watches ${metric}`),
+        ...['latency', 'send-latency', 'unauthenticated', 'log-cap', ...(behindFrontDoor(deployment) ? [] : ['errors'])]
+          .filter(query => !queries.includes(query)).map(query => `there is no query for ${query}`),
+        ...(health.length === 1 ? [] : ['nobody hears of Azure\'s own incidents']),
+      ].map(message => `${deployment.name}: ${message}`)
     }),
-    ...count(p, 'Microsoft.Insights/scheduledQueryRules', 1), ...count(p, 'Microsoft.Insights/webtests', 1),
     ...each(p, 'Microsoft.Insights/metricAlerts', 'properties.actions', list => list?.length === 1),
     ...each(p, 'Microsoft.Insights/scheduledQueryRules', 'properties.actions.actionGroups', list => list?.length === 1),
+    ...each(p, 'Microsoft.Insights/activityLogAlerts', 'properties.actions.actionGroups', list => list?.length === 1),
+  ],
+  'Chatkeep.Alerts.LeastCount': p => [ // a share or a percentile of three requests wakes nobody
+    ...each(p, 'Microsoft.Insights/scheduledQueryRules', 'properties.criteria.allOf', ([{ query }]) =>
+      /^let least = [1-9]\d*;/.test(query) && query.split(/\bleast\b/).length > 2 && (!/^requests$/m.test(query) || query.includes('itemCount'))),
+    ...ofType(p, 'Microsoft.Insights/metricAlerts').filter(r => /"Percentage\dXX"/.test(JSON.stringify(r.properties)) &&
+      !r.properties.criteria.allOf.some(({ metricName, threshold }) => metricName === 'RequestCount' && threshold > 0)).map(r => `${r.name} has no least count`),
+    ...ofType(p, 'Microsoft.Insights/scheduledQueryRules').filter(r => r.name.startsWith('alert-latency-') &&
+      !r.properties.criteria.allOf[0].query.includes("!in ('health', 'send', 'start', 'stream', 'export')")).map(r => `${r.name} counts what waits for an agent or a reader, or health`),
+  ],
+  'Chatkeep.Alerts.First': p => [ // the first deployment switches the action group off until its package is published
+    ...(p.template.parameters.alertsEnabled.defaultValue === true ? [] : ['alerts must tell somebody by default']),
+    ...ofType(p, 'Microsoft.Insights/actionGroups').filter(r => r.properties.enabled !== (r.deployment.parameters.alertsEnabled ?? true))
+      .map(r => `${r.deployment.name}: the action group does not follow alertsEnabled`),
   ],
   'Chatkeep.Workbook': p => {
-    const titles = JSON.parse(p.workbookText).items.map(item => item.content.title ?? '').join('\n')
+    const items = JSON.parse(p.workbookText).items.map(item => item.content)
+    const titles = items.map(content => content.title ?? '').join('\n')
+    const queries = items.map(content => content.query ?? '')
     const filled = p.bicep.find(file => file.name === 'infra/modules/workbook.bicep').text
     const placeholders = [...p.workbookText.matchAll(/\{\{\w+\}\}/g)].map(([name]) => name)
     return [
-      ...['Requests', 'Latency', 'Answers of 4xx and 5xx', 'Server errors, by code', 'Turns in progress', 'Redis: latency', 'Redis: memory']
+      ...['Requests', 'Latency', 'Answers of 4xx and 5xx', 'Why 503', 'Turns in progress', 'Redis: latency', 'Redis: memory', 'Vitals']
         .filter(title => !titles.includes(title)).map(title => `nothing shows ${title}`),
+      ...vitals.filter(name => !queries.some(query => query.includes(`line.${name})`))).map(name => `nothing draws ${name}`),
+      ...queries.filter(query => /\bcount\(\)/.test(query) || (/^(requests|traces)$/m.test(query) && !/itemCount|max\(/.test(query))).map(query => `does not count by itemCount: ${query}`),
       ...new Set(placeholders.filter(name => !filled.includes(`'${name}'`)).map(name => `nothing fills ${name}`)),
     ]
   },
@@ -181,6 +247,10 @@ export const rules = {
     return declared.filter(r => !made.has(r.type)).map(r => `no deployment that rules look at makes a ${r.type}`)
   },
 }
+
+// The fields of the handler's line "vitals", one a minute.
+const vitals = ['requests', 'errors5xx', 'requestP95Ms', 'sendOwnP95Ms', 'storeP95Ms', 'turnsRunning', 'firstDeltaP95Ms', 'replays', 'rateLimited',
+  'quotaRefusals', 'breakerOpen', 'poolWaitMs', 'droppedEvents']
 
 // What writes logs or metrics worth keeping. Not the plan: its app tells the same.
 const keepsDiagnostics = new Set([websites, profiles, managedRedis, `${managedRedis}/databases`, cacheForRedis, storage, `${storage}/blobServices`,
@@ -223,6 +293,14 @@ function siteConfigs(project, good) {
 
 function isFlex(site) {
   return site.properties.functionAppConfig !== null
+}
+
+function behindFrontDoor(deployment) {
+  return deployment.parameters.frontDoor !== 'none'
+}
+
+function locked(r) {
+  return r.deployment.resources.some(lock => lock.type === 'Microsoft.Authorization/locks' && lock.properties.level === 'CanNotDelete' && lock.id.startsWith(`${r.id}/`))
 }
 
 function diagnosedBy(r) {

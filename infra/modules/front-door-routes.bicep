@@ -7,7 +7,7 @@ param profileName string
 param skuName 'Standard_AzureFrontDoor' | 'Premium_AzureFrontDoor'
 
 @description('Unique part of the resource names.')
-param token string
+param suffix string
 
 @description('Tags of the resources.')
 param tags object
@@ -18,8 +18,8 @@ param originHost string
 @description('Resource id of the Function App.')
 param originId string
 
-@description('Azure region of the Function App.')
-param originLocation string
+@description('Region in which Front Door opens the Private Link.')
+param privateLinkLocation string
 
 @description('Whether the Function App is reached through Private Link; Premium only.')
 param privateLink bool
@@ -27,7 +27,7 @@ param privateLink bool
 @description('Name of a custom domain of the profile, made with az afd custom-domain create; empty for none.')
 param customDomainName string
 
-@description('Seconds between health probes of one Front Door location.')
+@description('Seconds between health probes of one Front Door location; 0 for none.')
 param probeSeconds int
 
 @description('Requests of one client address in a minute above which it is refused.')
@@ -35,6 +35,15 @@ param rateLimitPerMinute int
 
 @description('Whether the managed firewall rules leave the field text, which people write, unread; Premium only.')
 param firewallIgnoresText bool
+
+// What a blocked caller reads, as the API's own errors are.
+var blocked = {
+  type: 'about:blank'
+  title: 'Forbidden'
+  status: 403
+  code: 'blocked'
+  detail: 'The firewall took this request for an attack, or too many came from one address within a minute.'
+}
 
 var premium = skuName == 'Premium_AzureFrontDoor'
 
@@ -47,7 +56,7 @@ resource profile 'Microsoft.Cdn/profiles@2025-06-01' existing = {
 }
 
 resource endpoint 'Microsoft.Cdn/profiles/afdEndpoints@2025-06-01' = {
-  name: 'cdne-${token}'
+  name: 'cdne-${suffix}'
   parent: profile
   location: 'global'
   tags: tags
@@ -60,12 +69,15 @@ resource originGroup 'Microsoft.Cdn/profiles/originGroups@2025-06-01' = {
   properties: {
     sessionAffinityState: 'Disabled'
     loadBalancingSettings: { sampleSize: 4, successfulSamplesRequired: 3, additionalLatencyInMilliseconds: 50 }
-    healthProbeSettings: {
-      probePath: '/health'
-      probeRequestType: 'HEAD'
-      probeProtocol: 'Https'
-      probeIntervalInSeconds: probeSeconds
-    }
+    // There is one origin, so probes choose nothing: they tell of an outage, and keep an instance awake.
+    healthProbeSettings: probeSeconds == 0
+      ? null
+      : {
+          probePath: '/health'
+          probeRequestType: 'HEAD'
+          probeProtocol: 'Https'
+          probeIntervalInSeconds: probeSeconds
+        }
   }
 }
 
@@ -83,7 +95,7 @@ resource origin 'Microsoft.Cdn/profiles/originGroups/origins@2025-06-01' = {
     sharedPrivateLinkResource: premium && privateLink
       ? {
           privateLink: { id: originId }
-          privateLinkLocation: originLocation
+          privateLinkLocation: privateLinkLocation
           groupId: 'sites'
           requestMessage: 'Chatkeep Front Door'
         }
@@ -121,7 +133,7 @@ resource apiRoute 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-06-01' = {
   name: 'api'
   parent: endpoint
   properties: {
-    patternsToMatch: ['/api/chat/*']
+    patternsToMatch: ['/api/chat/*', '/api/openapi.json']
     originGroup: { id: originGroup.id }
     ruleSets: [{ id: responseHeaders.id }]
     supportedProtocols: ['Http', 'Https']
@@ -153,7 +165,7 @@ resource healthRoute 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-06-01' = {
 }
 
 resource firewall 'Microsoft.Network/FrontDoorWebApplicationFirewallPolicies@2025-11-01' = {
-  name: 'fdfp${token}'
+  name: 'fdfp${suffix}'
   location: 'global'
   tags: tags
   sku: { name: skuName }
@@ -162,6 +174,8 @@ resource firewall 'Microsoft.Network/FrontDoorWebApplicationFirewallPolicies@202
       enabledState: 'Enabled'
       mode: 'Prevention'
       requestBodyCheck: 'Enabled'
+      customBlockResponseStatusCode: 403
+      customBlockResponseBody: base64(string(blocked))
       // A matched rule would otherwise copy what people write into the log.
       logScrubbing: {
         state: 'Enabled'
@@ -180,7 +194,8 @@ resource firewall 'Microsoft.Network/FrontDoorWebApplicationFirewallPolicies@202
           rateLimitThreshold: rateLimitPerMinute
           groupBy: [{ variableName: 'SocketAddr' }]
           matchConditions: [
-            { matchVariable: 'RequestUri', operator: 'Contains', matchValue: ['/api/chat/'], transforms: ['Lowercase'] }
+            // Every path, however it is written: whoever floods /health costs as much.
+            { matchVariable: 'RequestUri', operator: 'Contains', matchValue: ['/'], transforms: ['UrlDecode', 'Lowercase'] }
           ]
           action: 'Block'
         }

@@ -1,7 +1,7 @@
 metadata description = 'The Function App that runs the handler, and its plan: Flex Consumption, or Elastic Premium. It answers callers only through our Front Door.'
 
 @description('Unique part of the resource names.')
-param token string
+param suffix string
 
 @description('Azure region.')
 param location string
@@ -51,11 +51,17 @@ param settings object
 @description('Web origins whose pages may call the API.')
 param allowedOrigins string[]
 
-@description('Id that our Front Door writes into every request it forwards.')
+@description('Id that our Front Door writes into every request it forwards; empty without Front Door.')
 param frontDoorId string
+
+@description('Whether callers come through Front Door.')
+param behindFrontDoor bool
 
 @description('Whether Front Door comes through Private Link, so that nobody may come any other way.')
 param frontDoorPrivateLink bool
+
+@description('Addresses that may call an app without Front Door; none for everybody.')
+param callerAddresses string[]
 
 @description('Resource id of the subnet that the app sends from; empty for none.')
 param subnetId string
@@ -67,7 +73,7 @@ var flex = hosting == 'flex'
 var floor = max(alwaysReadyInstances, zoneRedundant ? 3 : 1) // of Elastic Premium
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
-  name: 'plan-${token}'
+  name: 'plan-${suffix}'
   location: location
   tags: tags
   kind: flex ? 'functionapp' : 'elastic'
@@ -79,32 +85,33 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   }
 }
 
+// The service tag alone would let in everybody's Front Door.
+var fromFrontDoor = {
+  name: 'front-door'
+  priority: 100
+  action: 'Allow'
+  tag: 'ServiceTag'
+  ipAddress: 'AzureFrontDoor.Backend'
+  headers: { 'x-azure-fdid': [frontDoorId] }
+}
+var fromCallers = [
+  for (address, i) in callerAddresses: { name: 'caller-${i}', priority: 100 + i, action: 'Allow', ipAddress: address }
+]
+
 // Flex Consumption refuses properties that other plans take, in some regions only: what it need not have is in premiumConfig.
 var siteConfig = {
   minTlsVersion: '1.2'
-  // live=1 leaves the store out: an instance is not ill because Redis is, and starting another would not help.
-  healthCheckPath: '/health?live=1'
   cors: { allowedOrigins: allowedOrigins, supportCredentials: false }
-  // The service tag alone would let in everybody's Front Door.
-  ipSecurityRestrictions: frontDoorPrivateLink
-    ? []
-    : [
-        {
-          name: 'front-door'
-          priority: 100
-          action: 'Allow'
-          tag: 'ServiceTag'
-          ipAddress: 'AzureFrontDoor.Backend'
-          headers: { 'x-azure-fdid': [frontDoorId] }
-        }
-      ]
-  ipSecurityRestrictionsDefaultAction: 'Deny'
+  ipSecurityRestrictions: !behindFrontDoor ? fromCallers : frontDoorPrivateLink ? [] : [fromFrontDoor]
+  ipSecurityRestrictionsDefaultAction: !behindFrontDoor && empty(callerAddresses) ? 'Allow' : 'Deny' // then the token is the lock
   // Deployments come by this door, with the deployer's Entra token.
   scmIpSecurityRestrictionsUseMain: false
   scmIpSecurityRestrictionsDefaultAction: 'Allow'
 }
 
 var premiumConfig = {
+  // live=1 leaves the store out: an instance is not ill because Redis is, and starting another would not help. Flex has no health check.
+  healthCheckPath: '/health?live=1'
   ftpsState: 'Disabled'
   http20Enabled: true
   remoteDebuggingEnabled: false
@@ -113,7 +120,7 @@ var premiumConfig = {
 }
 
 resource site 'Microsoft.Web/sites@2025-03-01' = {
-  name: 'func-${token}'
+  name: 'func-${suffix}'
   location: location
   tags: union(tags, { 'azd-service-name': 'api' })
   kind: 'functionapp,linux'
@@ -164,6 +171,8 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
         FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '1114112'
         // The host would answer everybody at / with a page of its own, 150 kB.
         AzureWebJobsDisableHomepage: 'true'
+        // The host would write its own events into a table, for which the identity has neither role nor private endpoint.
+        AzureWebJobsFeatureFlags: 'DisableDiagnosticEventLogging'
       },
       flex
         ? {}
@@ -194,7 +203,7 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
   scope: site
   properties: {
     workspaceId: workspaceId
-    logs: [{ categoryGroup: 'allLogs', enabled: true }]
+    // No logs: Application Insights has them already.
     metrics: [{ category: 'AllMetrics', enabled: true }]
   }
 }

@@ -1,7 +1,7 @@
 metadata description = 'Where everything is written down: the Log Analytics workspace, Application Insights without local keys, and who is told of alerts.'
 
 @description('Unique part of the resource names.')
-param token string
+param suffix string
 
 @description('Azure region.')
 param location string
@@ -18,13 +18,16 @@ param dailyQuotaGb int
 @description('Who gets an email when an alert fires; empty for nobody.')
 param alertEmail string
 
+@description('Whether the action group tells anybody.')
+param alertsEnabled bool
+
 @description('Object id of the identity that may publish telemetry.')
 param principalId string
 
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
-  name: 'log-${token}'
+  name: 'log-${suffix}'
   location: location
   tags: tags
   properties: {
@@ -46,7 +49,7 @@ resource workspaceDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-
 }
 
 resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-${token}'
+  name: 'appi-${suffix}'
   location: location
   tags: tags
   kind: 'web'
@@ -69,12 +72,12 @@ resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = {
-  name: 'ag-${token}'
+  name: 'ag-${suffix}'
   location: 'global'
   tags: tags
   properties: {
     groupShortName: 'chatkeep'
-    enabled: true
+    enabled: alertsEnabled
     emailReceivers: empty(alertEmail)
       ? []
       : [{ name: 'operators', emailAddress: alertEmail, useCommonAlertSchema: true }]

@@ -1,7 +1,7 @@
 metadata description = 'The virtual network: one subnet that the app sends from, one for private endpoints, a security group on each.'
 
 @description('Unique part of the resource names.')
-param token string
+param suffix string
 
 @description('Azure region.')
 param location string
@@ -19,7 +19,7 @@ var appPrefix = '10.0.2.0/24'
 var endpointPrefix = '10.0.1.0/24'
 
 resource appSecurity 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
-  name: 'nsg-app-${token}'
+  name: 'nsg-app-${suffix}'
   location: location
   tags: tags
   properties: {
@@ -38,12 +38,26 @@ resource appSecurity 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
           destinationPortRange: '*'
         }
       }
+      {
+        name: 'deny-remote-access'
+        properties: {
+          description: 'Nobody goes from here to another machine by SSH or RDP.'
+          priority: 4000
+          direction: 'Outbound'
+          access: 'Deny'
+          protocol: 'Tcp'
+          sourceAddressPrefix: '*'
+          sourcePortRange: '*'
+          destinationAddressPrefix: 'VirtualNetwork'
+          destinationPortRanges: ['22', '3389']
+        }
+      }
     ]
   }
 }
 
 resource endpointSecurity 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
-  name: 'nsg-endpoints-${token}'
+  name: 'nsg-endpoints-${suffix}'
   location: location
   tags: tags
   properties: {
@@ -76,12 +90,26 @@ resource endpointSecurity 'Microsoft.Network/networkSecurityGroups@2025-05-01' =
           destinationPortRange: '*'
         }
       }
+      {
+        name: 'deny-remote-access'
+        properties: {
+          description: 'Nobody goes from here to another machine by SSH or RDP.'
+          priority: 4000
+          direction: 'Outbound'
+          access: 'Deny'
+          protocol: 'Tcp'
+          sourceAddressPrefix: '*'
+          sourcePortRange: '*'
+          destinationAddressPrefix: 'VirtualNetwork'
+          destinationPortRanges: ['22', '3389']
+        }
+      }
     ]
   }
 }
 
 resource network 'Microsoft.Network/virtualNetworks@2025-05-01' = {
-  name: 'vnet-${token}'
+  name: 'vnet-${suffix}'
   location: location
   tags: tags
   properties: {
@@ -91,6 +119,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-05-01' = {
         name: 'snet-endpoints'
         properties: {
           addressPrefix: endpointPrefix
+          defaultOutboundAccess: false
           networkSecurityGroup: { id: endpointSecurity.id }
           privateEndpointNetworkPolicies: 'NetworkSecurityGroupEnabled'
         }
@@ -99,6 +128,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-05-01' = {
         name: 'snet-app'
         properties: {
           addressPrefix: appPrefix
+          defaultOutboundAccess: false // of machines; the way of a delegated subnet out is its service's
           networkSecurityGroup: { id: appSecurity.id }
           delegations: [{ name: 'app', properties: { serviceName: delegation } }]
         }

@@ -15,6 +15,9 @@ param skuName string
 @description('Whether the cache is reached through private endpoints only.')
 param private bool
 
+@description('Whether nobody can delete the cache before they take its lock away.')
+param lock bool
+
 @description('Object id of the identity that may use the cache.')
 param principalId string
 
@@ -50,6 +53,15 @@ resource cache 'Microsoft.Cache/redis@2024-11-01' = {
       objectId: principalId
       objectIdAlias: 'chatkeep'
     }
+  }
+}
+
+resource deletionLock 'Microsoft.Authorization/locks@2020-05-01' = if (lock) {
+  name: 'conversations'
+  scope: cache
+  properties: {
+    level: 'CanNotDelete'
+    notes: 'Every conversation is here, and nowhere else.'
   }
 }
 

@@ -24,6 +24,9 @@ param persistence 'aof' | 'rdb' | 'none'
 @description('Whether the cache is reached through private endpoints only.')
 param private bool
 
+@description('Whether nobody can delete the cache before they take its lock away.')
+param lock bool
+
 @description('Object id of the identity that may use the cache.')
 param principalId string
 
@@ -64,6 +67,15 @@ resource cluster 'Microsoft.Cache/redisEnterprise@2025-07-01' = {
         user: { objectId: principalId }
       }
     }
+  }
+}
+
+resource deletionLock 'Microsoft.Authorization/locks@2020-05-01' = if (lock) {
+  name: 'conversations'
+  scope: cluster
+  properties: {
+    level: 'CanNotDelete'
+    notes: 'Every conversation is here, and nowhere else.'
   }
 }
 

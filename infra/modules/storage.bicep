@@ -18,7 +18,7 @@ param private bool
 @description('Object id of the identity of the Function App.')
 param principalId string
 
-@description('Object id of who uploads the package; empty where the platform does (Flex Consumption).')
+@description('Object id of who deploys: uploads the package, or tries before the platform does whether roles are known; empty for nobody.')
 param uploaderId string
 
 @description('Resource id of the Log Analytics workspace.')

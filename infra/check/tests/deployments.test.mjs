@@ -1,6 +1,8 @@
 // What a deployment would make, for several sets of parameters, as the compiler expands them.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Compiler, find } from '../compiler.mjs'
@@ -45,7 +47,7 @@ describe('a deployment', () => {
     assert.equal(settings.AUTH_TENANT_ID, '00000000-0000-0000-0000-00000000000b')
     assert.equal(settings.AGENT, 'echo')
     assert.equal(settings.REDIS_AUTH, 'entra')
-    assert.ok(!('FUNCTIONS_WORKER_RUNTIME' in settings) && !('AGENT_ENDPOINT' in settings) && !('REDIS_TTL' in settings))
+    assert.ok(!('FUNCTIONS_WORKER_RUNTIME' in settings) && !('OPENAI_BASE_URL' in settings) && !('REDIS_TTL' in settings))
   })
 
   test('on Elastic Premium runs the package from storage as its identity', async () => {
@@ -61,6 +63,7 @@ describe('a deployment', () => {
     const settings = d.settings()
     assert.equal(settings.FUNCTIONS_WORKER_RUNTIME, 'custom')
     assert.match(settings.WEBSITE_RUN_FROM_PACKAGE, /handler\.zip/)
+    assert.equal(siteConfig.healthCheckPath, '/health?live=1')
     assert.equal(d.all('Microsoft.Authorization/roleAssignments').length, 3) // storage for app and deployer, telemetry
   })
 
@@ -95,20 +98,72 @@ describe('a deployment', () => {
       const d = await deploy({ redisKind: 'existing', redisResourceId: `${elsewhere}/Microsoft.Cache/${kind}/mine` })
       const ofRedis = d.resources.filter(resource => resource.type.startsWith('Microsoft.Cache/'))
       assert.deepEqual(ofRedis.map(resource => resource.type), [`Microsoft.Cache/${type}`])
+      assert.deepEqual(d.all('Microsoft.Authorization/locks'), [])
       assert.match(d.settings().REDIS_HOSTNAME, /redisExisting/)
       const watched = d.all('Microsoft.Insights/metricAlerts').flatMap(alert => alert.properties.scopes)
-      assert.equal(watched.filter(scope => scope === `${elsewhere}/Microsoft.Cache/${kind}/mine`).length, 3)
+      assert.equal(watched.filter(scope => scope === `${elsewhere}/Microsoft.Cache/${kind}/mine`).length, 4)
     })
   }
 
   test('with Premium Front Door has managed rules, and Private Link as the only way in', async () => {
-    const d = await deploy({ frontDoorSku: 'Premium_AzureFrontDoor', frontDoorPrivateLink: true, firewallIgnoresText: true })
+    const d = await deploy({ frontDoor: 'premium', frontDoorPrivateLink: true, firewallIgnoresText: true })
     const [rules, bots] = d.one('Microsoft.Network/FrontDoorWebApplicationFirewallPolicies').properties.managedRules.managedRuleSets
     assert.deepEqual([rules.ruleSetType, bots.ruleSetType], ['Microsoft_DefaultRuleSet', 'Microsoft_BotManagerRuleSet'])
     assert.equal(rules.exclusions[0].selector, 'text')
     assert.equal(d.one('Microsoft.Cdn/profiles/originGroups/origins').properties.sharedPrivateLinkResource.groupId, 'sites')
     assert.deepEqual(d.site().siteConfig.ipSecurityRestrictions, [])
     assert.equal(d.site().siteConfig.ipSecurityRestrictionsDefaultAction, 'Deny')
+  })
+
+  test('opens the Private Link in the region that it is told', async () => {
+    const wanted = { frontDoor: 'premium', frontDoorPrivateLink: true }
+    const place = async more => (await deploy({ ...wanted, ...more })).one('Microsoft.Cdn/profiles/originGroups/origins').properties.sharedPrivateLinkResource.privateLinkLocation
+    assert.equal(await place({}), 'westeurope')
+    assert.equal(await place({ privateLinkLocation: 'northeurope' }), 'northeurope')
+  })
+
+  test('without Front Door is reached by its own name, by everybody with a token or by the addresses named', async () => {
+    const d = await deploy({ frontDoor: 'none' })
+    assert.deepEqual(d.resources.filter(resource => /^Microsoft\.(Cdn|Network)\//.test(resource.type)), [])
+    assert.deepEqual([d.site().siteConfig.ipSecurityRestrictions, d.site().siteConfig.ipSecurityRestrictionsDefaultAction], [[], 'Allow'])
+    assert.equal(d.settings().FRONT_DOOR_ID, '')
+    assert.match(d.one('Microsoft.Insights/webtests').properties.Request.RequestUrl, /functionApp/)
+    const { ipSecurityRestrictions: list, ipSecurityRestrictionsDefaultAction: otherwise } =
+      (await deploy({ frontDoor: 'none', callerAddresses: '192.0.2.0/24, 198.51.100.7/32' })).site().siteConfig
+    assert.deepEqual([list.map(rule => rule.ipAddress), otherwise], [['192.0.2.0/24', '198.51.100.7/32'], 'Deny'])
+  })
+
+  test('without probes lets the app scale to zero', async () => {
+    const d = await deploy({ probeSeconds: 0 })
+    assert.equal(d.one('Microsoft.Cdn/profiles/originGroups').properties.healthProbeSettings, null)
+    assert.deepEqual(d.all('Microsoft.Insights/webtests'), [])
+    const metrics = JSON.stringify(d.all('Microsoft.Insights/metricAlerts'))
+    assert.ok(!metrics.includes('OriginHealthPercentage') && !metrics.includes('WebtestLocationAvailabilityCriteria'))
+  })
+
+  test('locks its Redis, unless told not to, and knows how many connections it takes', async () => {
+    const clients = d => d.all('Microsoft.Insights/metricAlerts').flatMap(alert => alert.properties.criteria.allOf ?? [])
+      .find(criterion => criterion.metricName === 'connectedclients').threshold
+    const d = await deploy({ redisSku: 'Balanced_B20' })
+    assert.match(d.one('Microsoft.Authorization/locks').id, /redisEnterprise/)
+    assert.equal(clients(d), 60000)
+    const open = await deploy({ redisLock: false })
+    assert.deepEqual(open.all('Microsoft.Authorization/locks'), [])
+    assert.equal(clients(open), 12000)
+  })
+
+  test('has as many alerts as docs/deploy.md says are billed', async () => {
+    const d = await deploy({})
+    const series = d.all('Microsoft.Insights/metricAlerts').reduce((sum, alert) => sum + (alert.properties.criteria.allOf?.length ?? 1), 0)
+    const [, metrics, queries] = readFileSync(join(root, 'docs/deploy.md'), 'utf8').match(/^\| alerts \| .* × (\d+) \+ .* × (\d+) \|/m)
+    assert.deepEqual([series, d.all('Microsoft.Insights/scheduledQueryRules').length], [Number(metrics), Number(queries)])
+  })
+
+  test('tells of Azure\'s incidents in one region, or in all', async () => {
+    const regions = async parameters => (await deploy(parameters)).one('Microsoft.Insights/activityLogAlerts').properties.condition.allOf
+      .find(part => /RegionName/.test(part.field))?.containsAny
+    assert.equal(await regions({}), undefined)
+    assert.deepEqual(await regions({ regionDisplayName: 'West Europe' }), ['West Europe', 'Global'])
   })
 
   test('takes settings, origins, tags, a custom domain and an agent', async () => {
@@ -120,7 +175,7 @@ describe('a deployment', () => {
     })
     const settings = d.settings()
     assert.equal(settings.REDIS_TTL, '86400')
-    assert.deepEqual([settings.AGENT, settings.AGENT_ENDPOINT, settings.AGENT_MODEL], ['openai', 'https://o.example/openai/v1/', 'm'])
+    assert.deepEqual([settings.AGENT, settings.OPENAI_BASE_URL, settings.OPENAI_MODEL], ['openai', 'https://o.example/openai/v1/', 'm'])
     assert.deepEqual([settings.AUTH_TENANT_ID, settings.AUTH_ISSUER], ['', 'https://login.example/{tenantid}/v2.0'])
     assert.deepEqual(d.site().siteConfig.cors.allowedOrigins, ['https://a.example', 'https://b.example'])
     assert.deepEqual(d.site().functionAppConfig.scaleAndConcurrency.alwaysReady, [{ name: 'http', instanceCount: 2 }])
@@ -148,6 +203,9 @@ describe('a deployment is refused', () => {
     ['allowedTenantIds', { authIssuer: 'https://login.example/{tenantid}/v2.0', authJwksUrl: 'https://login.example/keys' }],
     ['allowedTenantIds', { allowedTenantIds: least.authAudience }],
     ['frontDoorPrivateLink', { frontDoorPrivateLink: true }],
+    ['firewallIgnoresText', { firewallIgnoresText: true }],
+    ['callerAddresses', { callerAddresses: '192.0.2.0/24' }],
+    ['probeSeconds', { probeSeconds: 4 }],
     ['maximumInstanceCount', { maximumInstanceCount: 39 }],
     ['redisResourceId', { redisKind: 'existing' }],
     ['agentEndpoint', { agent: 'copilotstudio' }],
