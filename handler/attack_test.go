@@ -48,6 +48,7 @@ var attacks = map[string][]func(*attacker){
 		func(a *attacker) { a.read("/api/chat/conversations/"+a.conversation+"?limit=1000", 100) },
 		func(a *attacker) { a.read("/api/chat/export", 100) },
 		func(a *attacker) { a.read("/api/chat/export", 0) },
+		func(a *attacker) { a.read("/api/chat/export", 50_000) }, // enough for whoever waits for a piece, and too little for the whole
 	},
 }
 
@@ -73,11 +74,11 @@ func (a *attacker) stop(begin string) {
 
 // read asks for much, and takes little of it, in bytes a second.
 func (a *attacker) read(path string, rate int) {
-	_ = a.conn.SetReadBuffer(4 << 10)
+	_ = a.conn.SetReadBuffer(max(4<<10, rate))
 	_, err := fmt.Fprintf(a.conn, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, a.token)
 	for err == nil && rate > 0 {
 		time.Sleep(time.Second)
-		_, err = a.conn.Read(make([]byte, rate))
+		_, err = io.ReadFull(a.conn, make([]byte, rate))
 	}
 }
 
