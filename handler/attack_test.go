@@ -208,6 +208,7 @@ var panicking = []hosttest.Edit{
 // bodies are what a function that reads one is sent, so that it comes as far as the store and the agent.
 var bodies = map[string]string{
 	"start": `{"title":"Trip"}`, "send": `{"conversationId":"{conversationId}","text":"Hello"}`, "update": `{"title":"Rome"}`, "list-conversations": `{}`,
+	"ui": `{"id":"{conversationId}","messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"Hello"}]}]}`,
 }
 
 // TestAPanicOnEachRoute has each function panic in each place. The caller gets an answer, the host calls once, and nobody else notices.

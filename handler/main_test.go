@@ -717,6 +717,14 @@ func TestTheHostMayRepeatWhatHasNoBody(t *testing.T) {
 		"cancel": {9, func(_ *testing.T, d *deployment, user, id string) {
 			d.must(200, "POST", conversations+"/"+id+"/cancel", user, "")
 		}},
+		"ui-history": {39, func(t *testing.T, d *deployment, user, id string) {
+			r, _ := d.call("GET", "/api/chat/ui/"+id, user, "") // it is an array
+			require.Equal(t, 200, r.status)
+			require.Equal(t, "[]\n", r.text)
+		}},
+		"ui-stream": {39, func(_ *testing.T, d *deployment, user, id string) {
+			d.must(204, "GET", "/api/chat/ui/"+id+"/stream", user, "")
+		}},
 		"health": {39, func(_ *testing.T, d *deployment, _, _ string) { d.must(200, "GET", "/health", "", "") }},
 		"export": {39, func(t *testing.T, d *deployment, user, id string) {
 			r, _ := d.call("GET", "/api/chat/export", user, "") // it is lines of JSON

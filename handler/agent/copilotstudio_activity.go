@@ -339,10 +339,10 @@ func (g *growing) add(p piece, isDelta bool) {
 	}
 }
 
-// isRepeated reports whether each piece begins with the one before.
+// isRepeated reports whether each piece begins with the one before, and goes on.
 func (g *growing) isRepeated() bool {
 	for i, p := range g.pieces[1:] {
-		if !strings.HasPrefix(p.text, g.pieces[i].text) {
+		if p.text == g.pieces[i].text || !strings.HasPrefix(p.text, g.pieces[i].text) {
 			return false
 		}
 	}

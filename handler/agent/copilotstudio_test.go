@@ -655,3 +655,18 @@ func TestAnAgentThatIsNotThere(t *testing.T) {
 	require.ErrorIs(t, err, chat.ErrAgentFailed)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 }
+
+// Pieces that are alike are pieces all the same, and not the text so far.
+func TestPiecesThatAreAlike(t *testing.T) {
+	t.Parallel()
+	s := startStudio(t)
+	s.d2e.script["x"] = func(a *d2eAnswer) {
+		for i := range 12 {
+			a.delta(i+1, "a")
+		}
+		a.end()
+	}
+	_, e, err := s.say(t, user("ann"), "x")
+	require.NoError(t, err)
+	require.Equal(t, strings.Repeat("a", 12), e.text(0))
+}

@@ -127,7 +127,8 @@ func TestTheExamplesOfTheContract(t *testing.T) {
 					_, has := requests[name]
 					require.True(t, has || body == nil, "%s has no request %s", operation["operationId"], name)
 				}
-				for name, request := range requests {
+				for _, name := range slices.Sorted(maps.Keys(requests)) { // each makes what the next needs
+					request := requests[name]
 					if !strings.HasPrefix(status, "2") || content == nil {
 						continue
 					}
@@ -243,7 +244,7 @@ func TestInputsOfTheContract(t *testing.T) {
 	}
 	values := edges(random, id)
 	operations(t, func(path, method string, operation map[string]any) {
-		if operation["operationId"] == "erase" || operation["operationId"] == "delete" || operation["operationId"] == "stream" {
+		if operation["operationId"] == "erase" || operation["operationId"] == "delete" || operation["operationId"] == "stream" || operation["operationId"] == "ui-stream" {
 			return // nothing would be left for the others
 		}
 		target := strings.ReplaceAll(path, "{conversationId}", id)
@@ -279,6 +280,9 @@ func TestInputsOfTheContract(t *testing.T) {
 		ref := body["content"].(map[string]any)["application/json"].(map[string]any)["schema"].(map[string]any)["$ref"].(string)
 		members := schemas[ref[strings.LastIndex(ref, "/")+1:]].(map[string]any)["properties"].(map[string]any)
 		usual := func() map[string]string {
+			if operation["operationId"] == "ui" {
+				return map[string]string{"id": `"` + id + `"`, "messages": `[{"id":"m","role":"user","parts":[{"type":"text","text":"hi"}]}]`}
+			}
 			if operation["operationId"] == "send" {
 				return map[string]string{"conversationId": `"` + id + `"`, "text": `"hi"`}
 			}

@@ -31,26 +31,35 @@ const (
 // unless emptyAllowed.
 func decode[T any](w *response, r *http.Request, emptyAllowed bool) (T, error) {
 	var v T
-	if err := checkEncoding(w, r); err != nil {
+	body, err := readJSON(w, r, maxBody, emptyAllowed)
+	if err != nil || body == nil {
 		return v, err
-	}
-	body, err := readBody(w, r)
-	if err != nil {
-		return v, err
-	}
-	if len(body) == 0 && emptyAllowed {
-		return v, nil
-	}
-	if err := checkMediaType(r); err != nil {
-		return v, err
-	}
-	if len(body) == 0 {
-		return v, refuse("body", "is empty: send a JSON object")
-	}
-	if jsontext.Value(body).Kind() == jsontext.KindNull { // which would be taken for an object without fields
-		return v, refuse("body", "must be an object")
 	}
 	return v, invalidJSON(json.Unmarshal(body, &v, json.RejectUnknownMembers(true)))
+}
+
+// readJSON reads a body of at most most bytes that is to be a JSON object; nil when it is empty, and that is allowed.
+func readJSON(w *response, r *http.Request, most int, emptyAllowed bool) ([]byte, error) {
+	if err := checkEncoding(w, r); err != nil {
+		return nil, err
+	}
+	body, err := readBody(w, r, most)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) == 0 && emptyAllowed {
+		return nil, nil
+	}
+	if err := checkMediaType(r); err != nil {
+		return nil, err
+	}
+	if len(body) == 0 {
+		return nil, refuse("body", "is empty: send a JSON object")
+	}
+	if jsontext.Value(body).Kind() == jsontext.KindNull { // which would be taken for an object without fields
+		return nil, refuse("body", "must be an object")
+	}
+	return body, nil
 }
 
 // checkEncoding refuses a body that would have to be decompressed.
@@ -80,9 +89,9 @@ func checkMediaType(r *http.Request) error {
 	return nil
 }
 
-// readBody reads at most maxBody bytes, and skips a byte order mark before them. Of a longer body it drops a bounded rest, for a
+// readBody reads at most most bytes, and skips a byte order mark before them. Of a longer body it drops a bounded rest, for a
 // host that sees its upload refused half-way reports that instead of the answer.
-func readBody(w *response, r *http.Request) ([]byte, error) {
+func readBody(w *response, r *http.Request, most int) ([]byte, error) {
 	if r.Body == http.NoBody {
 		return nil, nil
 	}
@@ -91,13 +100,13 @@ func readBody(w *response, r *http.Request) ([]byte, error) {
 	defer func() { _ = deadline.SetReadDeadline(time.Time{}) }()
 	var body bytes.Buffer
 	body.Grow(int(min(max(0, r.ContentLength), 16<<10)) + bytes.MinRead) // the rest when it has arrived
-	_, err := body.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	_, err := body.ReadFrom(io.LimitReader(r.Body, int64(most)+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errTooSlow
 	case err != nil:
 		return nil, refuse("body", "did not arrive as a whole")
-	case body.Len() > maxBody:
+	case body.Len() > most:
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 		return nil, errTooLarge
 	default:
@@ -155,6 +164,8 @@ func typeName(t reflect.Type) string {
 		return "a string"
 	case t.Kind() == reflect.Int:
 		return "a whole number"
+	case t == reflect.TypeFor[lastOf]() || t.Kind() == reflect.Slice && t != reflect.TypeFor[object]():
+		return "a list"
 	case t == reflect.TypeFor[object]():
 		return fmt.Sprintf("an object of at most %d bytes, at most %d levels deep", chat.MaxValueBytes, maxDepth)
 	default:

@@ -46,6 +46,7 @@ var (
 	errMethod    = errors.New("method not allowed")
 	errTooSlow   = errors.New("body did not arrive in time")
 	errTooLarge  = errors.New("body too large")
+	errTooLong   = errors.New("body with too long a history")
 	errMediaType = errors.New("not JSON")
 	errEncoding  = errors.New("an encoded body")
 	errForbidden = errors.New("not through our Front Door")
@@ -65,6 +66,7 @@ var problems = []struct {
 	{errMethod, problem{Status: 405, Code: "method_not_allowed", Detail: "Use a method that the Allow header names."}},
 	{errTooSlow, problem{Status: 408, Code: "request_timeout", Detail: "The body did not arrive in time. Send it within 30 seconds."}},
 	{errTooLarge, problem{Status: 413, Code: "payload_too_large", Detail: "The body may have at most 262144 bytes."}},
+	{errTooLong, problem{Status: 413, Code: "payload_too_large", Detail: "The body is too large. Send the last message only: prepareSendMessagesRequest of useChat's transport can leave out the others."}},
 	{errMediaType, problem{Status: 415, Code: "unsupported_media_type", Detail: "Send JSON, with Content-Type: application/json."}},
 	{errEncoding, problem{Status: 415, Code: "unsupported_media_type", Detail: "Send the body as it is, without Content-Encoding."}},
 	{errTooManyAtOnce, problem{Status: 429, Code: "rate_limited", Detail: "You have as many requests in progress as are allowed. Send this one again when another is answered.", retryAfter: "1"}},
@@ -84,6 +86,7 @@ var problems = []struct {
 	{chat.ErrTooMany, problem{Status: 409, Code: "too_many_conversations", Detail: "You have as many conversations as are allowed. Use one of them, or wait until one expires."}},
 	{chat.ErrQuota, problem{Status: 409, Code: "quota_exceeded", Detail: "You have as many bytes as are allowed. Wait until a conversation expires."}},
 	{chat.ErrMessageIDTaken, problem{Status: 409, Code: "message_id_taken", Detail: "The conversation has a message with this messageId. Give each message its own."}},
+	{chat.ErrTurnComplete, problem{Status: 409, Code: "turn_complete", Detail: "The last message has its answer. Send another message."}},
 	{chat.ErrTransition, problem{Status: 409, Code: "invalid_transition", Detail: "An archived conversation can become active, and not completed."}},
 	{chat.ErrVersion, problem{Status: 412, Code: "version_mismatch", Detail: "The conversation has changed since. Read it again, then decide."}},
 	{chat.ErrKeyReused, problem{Status: 422, Code: "idempotency_key_reused", Detail: "This Idempotency-Key or messageId belongs to another request. Give each request its own."}},

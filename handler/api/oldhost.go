@@ -17,7 +17,7 @@ func isInvocation(w *response, r *http.Request) bool {
 	if checkMediaType(r) != nil {
 		return false
 	}
-	body, err := readBody(w, r)
+	body, err := readBody(w, r, maxBody)
 	if err != nil {
 		return false
 	}

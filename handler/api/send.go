@@ -58,12 +58,16 @@ func (req sendRequest) input(r *http.Request) (chat.Input, error) {
 	var err error
 	in.Idempotency.Key, err = idempotencyKey(r)
 	if in.Idempotency.Key != "" || in.MessageID != nil {
-		asked := newFingerprint("send")
-		asked.add(strings.ToLower(req.ConversationID))
-		asked.addOptional(in.MessageID)
-		asked.addOptional(req.Text)
-		asked.addObject(req.Value)
-		in.Idempotency.Fingerprint = asked.String()
+		in.Idempotency.Fingerprint = sendFingerprint(strings.ToLower(req.ConversationID), in)
 	}
 	return in, err
+}
+
+func sendFingerprint(conversationID string, in chat.Input) string {
+	asked := newFingerprint("send")
+	asked.add(conversationID)
+	asked.addOptional(in.MessageID)
+	asked.addOptional(in.Text)
+	asked.addObject(in.Value)
+	return asked.String()
 }

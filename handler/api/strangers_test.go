@@ -107,6 +107,9 @@ func TestNobodyReachesAnothersConversation(t *testing.T) {
 	}
 	anonymous := map[string]bool{"health": true, "openapi": true, "": true}
 	bodies := map[string]func(id string) string{ // where the usual one would not be read
+		"ui": func(id string) string {
+			return fmt.Sprintf(`{"id":%q,"messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"x"}]}]}`, id)
+		},
 		"update": func(string) string { return `{"title":"mine"}` },
 		"list-conversations": func(id string) string {
 			if id == missing {

@@ -39,7 +39,7 @@ func invalid(checks ...[]FieldError) error {
 }
 
 func checkID(field Field, id string) []FieldError {
-	if !canonicalID.MatchString(id) {
+	if !IsID(id) {
 		return []FieldError{{field, "", "must be a UUID in lower case, such as 01890a5d-ac96-774b-bcce-b302099a8057"}}
 	}
 	return nil

@@ -24,6 +24,8 @@ var (
 	ErrKeyReused = errors.New("the idempotency key belongs to another request")
 	// ErrMessageIDTaken means that the conversation has a message with this id.
 	ErrMessageIDTaken = errors.New("the message id is taken")
+	// ErrTurnComplete means that the last question has its answer, or that there is none, so nothing is to be asked again.
+	ErrTurnComplete = errors.New("the last turn is complete")
 	// ErrVersion means that the conversation has another version than the change was made for.
 	ErrVersion = errors.New("the conversation has changed")
 	// ErrTransition means that a conversation cannot go from its status to the one that is asked for.

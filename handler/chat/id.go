@@ -12,6 +12,9 @@ import (
 
 var canonicalID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 
+// IsID reports whether a text is a UUID as ids are written here: in lower case.
+func IsID(text string) bool { return canonicalID.MatchString(text) }
+
 // newID returns a UUID of version 7 (RFC 9562): 48 bits of milliseconds, then 74 random bits.
 func newID() string {
 	return format(newUUID())
