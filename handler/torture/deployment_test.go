@@ -18,7 +18,7 @@ import (
 // newer is a build that knows one attribute more, in the conversation, its summary and its idempotency records.
 var newer = []hosttest.Edit{
 	{File: "store/prelude.lua", Old: "  title = 'string', status", New: "  pinned = 'string', title = 'string', status"},
-	{File: "store/start.lua", Old: "expiresAt = now + ttl, bytes = 0", New: "expiresAt = now + ttl, pinned = '1', bytes = 0"},
+	{File: "store/start.lua", Old: "accessedAt = now, bytes = 0", New: "accessedAt = now, pinned = '1', bytes = 0"},
 	{File: "store/begin.lua", Old: "turnToken = token, questionSeq = seq}", New: "turnToken = token, questionSeq = seq, pinned = '1'}"},
 }
 

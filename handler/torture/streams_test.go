@@ -190,7 +190,8 @@ func (c *client) checkStream(s *sent, r *reading, last told) {
 			joined[d.MessageID] += d.Text
 		case "message":
 			_ = json.Unmarshal([]byte(e.data), &m)
-			if said := joined[m.ID]; quick && said != "" && said != m.Text || !strings.HasPrefix(m.Text, said) {
+			// A stream that is resumed elsewhere may lack the last deltas of an answer: the message has them.
+			if said := joined[m.ID]; quick && r.cuts == 0 && said != "" && said != m.Text || !strings.HasPrefix(m.Text, said) {
 				b.violation("7: %s: the deltas of %q are %q, and the message %q", s.conv, s.text, said, m.Text)
 			}
 		}
