@@ -14,10 +14,17 @@ import (
 
 // The host's limit for a body is a setting beside the code: our largest body and 64 KiB more, so that what is a little too large gets our 413.
 func TestTheHostsBodyLimitFollowsOurs(t *testing.T) {
-	const useChat = 1 << 20 // bytes of a whole history, for which the setting has room already
-	largest := max(maxBody, useChat)
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	ofUI := regexp.MustCompile("\\| `MAX_UI_BODY` \\| (\\d+) \\| (\\d+) to (\\d+) \\|").FindSubmatch(readme)
+	require.NotNil(t, ofUI)
+	largest, err := strconv.Atoi(string(ofUI[1]))
+	require.NoError(t, err)
+	require.Equal(t, string(ofUI[1]), string(ofUI[3]), "the default is the most")
+	require.Equal(t, strconv.Itoa(maxBody), string(ofUI[2]), "the least is what other functions take")
 
 	s := open(t)
+	s.server.limits.UIBody = largest
 	id := s.start("alice")
 	for _, route := range s.server.routes() {
 		if route.method == http.MethodPost || route.method == http.MethodPatch {
@@ -26,9 +33,12 @@ func TestTheHostsBodyLimitFollowsOurs(t *testing.T) {
 		}
 	}
 
+	s.server.limits.UIBody = maxBody
+	requireProblem(t, s.send("POST", "/api/chat/ui", "alice", strings.Repeat(" ", maxBody+1)), 413, "payload_too_large")
+
 	for file, setting := range map[string]*regexp.Regexp{
 		"../../local.settings.json.example":      regexp.MustCompile(`"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "(\d+)"`),
-		"../../infra/modules/function-app.bicep": regexp.MustCompile(`FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '(\d+)'`),
+		"../../infra/modules/function-app.bicep": regexp.MustCompile(`FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: .* : '(\d+)'\n`),
 	} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -36,6 +46,9 @@ func TestTheHostsBodyLimitFollowsOurs(t *testing.T) {
 		require.Len(t, found, 1, file)
 		require.Equal(t, strconv.Itoa(largest+64<<10), string(found[0][1]), file)
 	}
+	app, err := os.ReadFile("../../infra/modules/function-app.bicep")
+	require.NoError(t, err)
+	require.Contains(t, string(app), "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: smallInstances ? '"+strconv.Itoa(maxBody+64<<10)+"' :")
 }
 
 // The host goes on with a caller that sends or takes 240 bytes a second on the whole, whatever we have answered meanwhile: until a body that

@@ -220,6 +220,8 @@ const faultsOfRules = [
   ['Chatkeep.StableVersions', storage, 'storageAccounts@2025-08-01', 'storageAccounts@2025-08-01-preview'],
   ['Chatkeep.RoleNames', storage, 'guid(account.id, principalId, storageBlobDataOwner)', 'guid(account.id)'],
   ['Chatkeep.Host.BodyLimit', app, "'1114112'", "'104857600'"],
+  ['Chatkeep.Host.BodyLimit', app, "smallInstances ? '327680'", "smallInstances ? '1114112'", 'development'],
+  ['Chatkeep.Host.BodyLimit', app, "smallInstances ? '262144'", "smallInstances ? '1048576'", 'development'],
   ['Chatkeep.Host.BodyLimit', 'local.settings.json.example', '"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "1114112",', ''],
   ['Chatkeep.Host.NoHomepage', app, "AzureWebJobsDisableHomepage: 'true'", ''],
   ['Chatkeep.Host.NoHomepage', 'local.settings.json.example', '"AzureWebJobsDisableHomepage": "true",', ''],
