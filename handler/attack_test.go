@@ -48,6 +48,7 @@ var attacks = map[string][]func(*attacker){
 		func(a *attacker) { a.read("/api/chat/conversations/"+a.conversation+"?limit=1000", 100) },
 		func(a *attacker) { a.read("/api/chat/export", 100) },
 		func(a *attacker) { a.read("/api/chat/export", 0) },
+		func(a *attacker) { a.read("/api/chat/export", 50_000) }, // enough for whoever waits for a piece, and too little for the whole
 	},
 }
 
@@ -73,11 +74,11 @@ func (a *attacker) stop(begin string) {
 
 // read asks for much, and takes little of it, in bytes a second.
 func (a *attacker) read(path string, rate int) {
-	_ = a.conn.SetReadBuffer(4 << 10)
+	_ = a.conn.SetReadBuffer(max(4<<10, rate))
 	_, err := fmt.Fprintf(a.conn, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, a.token)
 	for err == nil && rate > 0 {
 		time.Sleep(time.Second)
-		_, err = a.conn.Read(make([]byte, rate))
+		_, err = io.ReadFull(a.conn, make([]byte, rate))
 	}
 }
 
@@ -141,6 +142,30 @@ func TestAttacksThroughTheHost(t *testing.T) {
 			require.Empty(t, d.host.Stderr())
 		})
 	}
+}
+
+// What a reader leaves untaken is not held for it when the call is over, but for a little, and what its own system has.
+func TestAnAnswerThatIsNotTakenIsNotHeld(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, "REDIS_URL=redis://"+redistest.Start(t).Addr, "CALL_MAX=2s", "AGENT_TIMEOUT=1s", "TURN_WAIT=1s", "MAX_CONCURRENT_REQUESTS_PER_USER=1")
+	id := d.start("alice")
+	for range 100 {
+		d.must(200, "POST", "/api/chat/send", "alice", said(id, strings.Repeat("x", 32_000)))
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(d.host.HandlerURL(), "http://"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "GET /api/chat/export HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", d.issuer.Token(authtest.LocalTenant, "alice", nil))
+	require.NoError(t, err)
+	_, err = io.ReadFull(conn, make([]byte, 1)) // the call has begun
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		r, err := d.call("GET", "/api/chat/conversations/"+id, "alice", "")
+		return err == nil && r.status == 200 // the caller's one place is free, so the call is over
+	}, time.Minute, 20*time.Millisecond)
+	held, err := io.Copy(io.Discard, conn)
+	t.Logf("%d KB are held after the call", held>>10)
+	require.Less(t, held, int64(512<<10), "%v", err)
 }
 
 // memoryOf is the most that a process had of memory, in bytes.

@@ -35,6 +35,10 @@ func (e *environment) process(c *config) {
 			"MAX_CONCURRENT_REQUESTS_PER_USER", "32", "of one user that this process answers at a time",
 			integer(&c.apiLimits.Requests, 1, 10_000),
 		},
+		setting{
+			"MAX_UI_BODY", "1048576", "bytes of a body of ui; an instance of 512 MB is deployed with the least",
+			integer(&c.apiLimits.UIBody, 256<<10, 1<<20),
+		},
 		setting{"LOG_LEVEL", "info", "`debug` adds why a caller was refused", oneOf(&level, "info", "debug")},
 		setting{"SHUTDOWN_GRACE", "10s", "for running turns after SIGTERM; 0s: none", duration(&c.grace, 0, time.Hour)},
 	)

@@ -116,6 +116,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		MaxHeaderBytes:               32 << 10,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ConnState:                    holdLittle,
 	}
 	server.RegisterOnShutdown(service.EndStreams)
 	listener, err := net.Listen("tcp", cfg.address)
@@ -141,6 +142,17 @@ func (c *config) answers(log *slog.Logger) (chat.Agent, error) {
 		return c.copilotStudio.agent(c.deadlines, log)
 	}
 	return c.echo, nil
+}
+
+// unsent is how many bytes of an answer a connection may hold that the other side has not taken; the system keeps as much again for itself.
+// Its own choice grows to megabytes, which stay when the call has ended, for as long as a slow reader takes.
+const unsent = 64 << 10
+
+// holdLittle bounds what a new connection holds. It is the ConnState of an http.Server.
+func holdLittle(conn net.Conn, state http.ConnState) {
+	if tcp, ok := conn.(*net.TCPConn); ok && state == http.StateNew {
+		_ = tcp.SetWriteBuffer(unsent) // a connection that is gone already
+	}
 }
 
 // openRedis returns the store in Redis, which connects when it is first used, and what closes it.

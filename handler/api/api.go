@@ -55,6 +55,7 @@ type Edge struct {
 // Limits are what callers may use of this process.
 type Limits struct {
 	Requests int           // of one owner in progress at once
+	UIBody   int           // bytes of a body of ui, for by default useChat sends a whole history; that of other functions has at most 256 KiB
 	Call     time.Duration // from the headers of a request to the last byte of its answer
 	Stream   time.Duration // for a stream that does not end with its turn
 }

@@ -80,7 +80,7 @@ func openSet(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, is
 	}
 	about := About{Store: "memory", Version: "test"}
 	conversing := chat.NewService(conversations, a, settings, log)
-	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, Call: time.Minute, Stream: time.Minute}, log)
+	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, UIBody: 1 << 20, Call: time.Minute, Stream: time.Minute}, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(func() {
 		server.Close()

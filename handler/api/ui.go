@@ -14,10 +14,7 @@ import (
 
 // The functions here speak as useChat of the AI SDK does: its requests, its messages, and its UI message stream v1.
 
-const (
-	maxUIBody = 1 << 20 // bytes: by default, useChat sends a whole history
-	maxUIID   = 200     // bytes of a message's id
-)
+const maxUIID = 200 // bytes of a message's id
 
 // uiRequest is what we read of a request. useChat and those who build on it send more; it counts for nothing.
 type uiRequest struct {
@@ -72,7 +69,7 @@ type uiPart struct {
 
 // ui stores the last message of a request, or asks the last one again, and answers with a UI message stream.
 func (s *Server) ui(w *response, r *http.Request, caller chat.Caller) error {
-	body, err := readJSON(w, r, maxUIBody, false)
+	body, err := readJSON(w, r, s.limits.UIBody, false)
 	if errors.Is(err, errTooLarge) {
 		return errTooLong
 	}

@@ -285,7 +285,7 @@ func TestUIRefusals(t *testing.T) {
 	for _, body := range []string{submit(missing, "m", "hi"), regenerate(missing)} {
 		requireProblem(t, s.send("POST", "/api/chat/ui", "alice", body), 404, "not_found")
 	}
-	large := s.send("POST", "/api/chat/ui", "alice", submit(id, "m", strings.Repeat("x", maxUIBody)))
+	large := s.send("POST", "/api/chat/ui", "alice", submit(id, "m", strings.Repeat("x", s.server.limits.UIBody)))
 	requireProblem(t, large, 413, "payload_too_large")
 	require.Contains(t, large.body["detail"], "Send the last message only: prepareSendMessagesRequest")
 	past := `{"id":"old","role":"user","parts":[{"type":"text","text":"` + strings.Repeat("x", 900<<10) + `"}]},`

@@ -26,6 +26,7 @@ const (
 	defaultIdleLimit = 240 * time.Second // without a byte of a request or of an answer
 	probeLimit       = 30 * time.Second  // from the start of a process to its first answer
 	stopGrace        = 30 * time.Second  // for the calls that run when the host stops
+	impatientBuffer  = 16 << 10          // bytes that a connection of an impatient host holds; what the system chooses would outlast its times
 )
 
 // Host is a running host with its handler. It ends with the test.
@@ -61,7 +62,7 @@ func Start(t testing.TB, dist string, env ...string) *Host {
 	return start(t, &Host{dist: dist, env: env})
 }
 
-// StartImpatient is Start of a host that gives a connection up after idle without a byte, in place of 240 s.
+// StartImpatient is Start of a host that gives a connection up after idle without a byte, in place of 240 s, and holds little of an answer.
 func StartImpatient(t testing.TB, dist string, idle time.Duration, env ...string) *Host {
 	t.Helper()
 	return start(t, &Host{dist: dist, env: env, idleLimit: idle})

@@ -110,6 +110,9 @@ func (h *Host) forward(ctx context.Context, c *call, timeout time.Duration) {
 	}
 	kept := answer.header.without(hopByHop, []string{"Content-Length", "Strict-Transport-Security"})
 	c.idle = h.idleLimit
+	if tcp, ok := c.conn.(*net.TCPConn); ok && h.idleLimit < defaultIdleLimit {
+		_ = tcp.SetWriteBuffer(impatientBuffer)
+	}
 	if err := c.answer(ctx, answer.status, answer.reason, kept, answer.length, answer.body); err != nil {
 		c.fail(err)
 	}

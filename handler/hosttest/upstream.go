@@ -106,6 +106,9 @@ func (u *upstream) get(ctx context.Context) (*link, error) {
 		return nil, err
 	}
 	l := &link{TCPConn: conn.(*net.TCPConn), limit: u.idleLimit}
+	if u.idleLimit < defaultIdleLimit {
+		_ = l.SetReadBuffer(impatientBuffer)
+	}
 	l.in = bufio.NewReader(l)
 	return l, nil
 }

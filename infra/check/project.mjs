@@ -19,7 +19,7 @@ export const deployments = {
   },
   premium: { hosting: 'premium', redisKind: 'cache', agent: 'copilotstudio', agentEndpoint: 'https://a.78.environment.api.powerplatform.com/b' },
   privatePremium: { hosting: 'premium', redisKind: 'cache', vnetEnabled: true },
-  development: { frontDoor: 'none', callerAddresses: '192.0.2.0/24', redisHighAvailability: 'Disabled', redisLock: false, probeSeconds: 0, logDailyQuotaGb: 1 },
+  development: { instanceMemoryMB: 512, frontDoor: 'none', callerAddresses: '192.0.2.0/24', redisHighAvailability: 'Disabled', redisLock: false, probeSeconds: 0, logDailyQuotaGb: 1 },
   existing: { redisKind: 'existing', redisResourceId: `${elsewhere}/Microsoft.Cache/redis/mine` },
   existingManaged: { redisKind: 'existing', redisResourceId: `${elsewhere}/Microsoft.Cache/redisEnterprise/mine` },
 }

@@ -146,8 +146,13 @@ export const rules = {
       ...(deployment.storage.authentication.type === 'UserAssignedIdentity' ? [] : ['the package is not read as the identity']),
     ]
   }),
-  'Chatkeep.Host.BodyLimit': p => hostSetting(p, 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', '1114112'), // the largest body we take, 1 MiB, and 64 KiB
-  'Chatkeep.Host.NoHomepage': p => hostSetting(p, 'AzureWebJobsDisableHomepage', 'true'),
+  'Chatkeep.Host.BodyLimit': p => [ // the largest body we take, and 64 KiB
+    ...hostSetting(p, 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', parameters => (isSmall(parameters) ? '327680' : '1114112')),
+    ...p.deployments.filter(d => settings(d).MAX_UI_BODY !== (isSmall(d.parameters) ? '262144' : '1048576'))
+      .map(d => `${d.name}: MAX_UI_BODY is not the host's limit less 64 KiB`),
+  ],
+  'Chatkeep.Host.NoHomepage': p => hostSetting(p, 'AzureWebJobsDisableHomepage', () => 'true'),
+  'Chatkeep.Host.Timeout': p => (p.host.functionTimeout === '12:00:00' ? [] : ['host.json must have a functionTimeout that no slow caller reaches, 12 h']),
   'Chatkeep.Host.LogLevel': p => (at(p.host, 'logging.logLevel.default') === 'Information' && at(p.host, 'logging.logLevel.Function') === 'Warning'
     ? [] : ['host.json must log failed calls of a function alone, and everything else from Information']),
   'Chatkeep.Host.NoTables': p => p.deployments.filter(d => settings(d).AzureWebJobsFeatureFlags !== 'DisableDiagnosticEventLogging')
@@ -306,8 +311,16 @@ function diagnosedBy(r) {
   return r.deployment.resources.find(setting => setting.type === diagnostics && setting.id.startsWith(`${r.id}/providers/${diagnostics}/`))
 }
 
-// hostSetting compares what tells the host, in a deployment and on a developer's machine.
-function hostSetting(project, name, wanted) {
-  const given = [...project.deployments.map(deployment => [deployment.name, settings(deployment)[name]]), ['local.settings.json.example', project.localSettings[name]]]
-  return given.filter(([, value]) => value !== wanted).map(([where, value]) => `${where}: ${name} is ${value ?? 'not set'}, not ${wanted}`)
+// isSmall tells whether a deployment's instances have too little memory for many large bodies.
+function isSmall({ hosting = 'flex', instanceMemoryMB }) {
+  return hosting === 'flex' && instanceMemoryMB === 512
+}
+
+// hostSetting compares what tells the host, in a deployment and on a developer's machine, with what is wanted with its parameters.
+function hostSetting(project, name, wantedWith) {
+  const given = [
+    ...project.deployments.map(deployment => [deployment.name, settings(deployment)[name], wantedWith(deployment.parameters)]),
+    ['local.settings.json.example', project.localSettings[name], wantedWith({})],
+  ]
+  return given.filter(([, value, wanted]) => value !== wanted).map(([where, value, wanted]) => `${where}: ${name} is ${value ?? 'not set'}, not ${wanted}`)
 }

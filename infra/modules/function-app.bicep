@@ -70,6 +70,7 @@ param subnetId string
 param workspaceId string
 
 var flex = hosting == 'flex'
+var smallInstances = flex && instanceMemoryMB == 512
 var floor = max(alwaysReadyInstances, zoneRedundant ? 3 : 1) // of Elastic Premium
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
@@ -167,8 +168,10 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
         APPLICATIONINSIGHTS_CONNECTION_STRING: connectionString
         APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
         // The host reads a body whole before the handler hears of it, without asking who sent it, and by default takes 100 MB. This is
-        // the largest body that the handler takes, 1 MiB, and 64 KiB more, so that the handler refuses what is a little too large.
-        FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '1114112'
+        // the largest body that the handler takes, 1 MiB, and 64 KiB more, so that the handler refuses what is a little too large. 200
+        // callers at once then take the host to 700 MB, more than a small instance has: there the handler takes 256 KiB of anything.
+        FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: smallInstances ? '327680' : '1114112'
+        MAX_UI_BODY: smallInstances ? '262144' : '1048576'
         // The host would answer everybody at / with a page of its own, 150 kB.
         AzureWebJobsDisableHomepage: 'true'
         // The host would write its own events into a table, for which the identity has neither role nor private endpoint.

@@ -220,9 +220,12 @@ const faultsOfRules = [
   ['Chatkeep.StableVersions', storage, 'storageAccounts@2025-08-01', 'storageAccounts@2025-08-01-preview'],
   ['Chatkeep.RoleNames', storage, 'guid(account.id, principalId, storageBlobDataOwner)', 'guid(account.id)'],
   ['Chatkeep.Host.BodyLimit', app, "'1114112'", "'104857600'"],
+  ['Chatkeep.Host.BodyLimit', app, "smallInstances ? '327680'", "smallInstances ? '1114112'", 'development'],
+  ['Chatkeep.Host.BodyLimit', app, "smallInstances ? '262144'", "smallInstances ? '1048576'", 'development'],
   ['Chatkeep.Host.BodyLimit', 'local.settings.json.example', '"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "1114112",', ''],
   ['Chatkeep.Host.NoHomepage', app, "AzureWebJobsDisableHomepage: 'true'", ''],
   ['Chatkeep.Host.NoHomepage', 'local.settings.json.example', '"AzureWebJobsDisableHomepage": "true",', ''],
+  ['Chatkeep.Host.Timeout', 'host.json', '"12:00:00"', '"00:05:00"'],
   ['Chatkeep.Host.LogLevel', 'host.json', '"Function": "Warning"', '"Function": "Information"'],
   ['Chatkeep.Deployments', storage, 'resource accountDiagnostics ', "resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = if (empty(name)) {\n  name: name\n  location: location\n  tags: tags\n  properties: { sku: { family: 'A', name: 'standard' }, tenantId: tenant().tenantId }\n}\n\nresource accountDiagnostics ", all],
 ]
