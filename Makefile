@@ -20,6 +20,7 @@ check: lint test ## what must pass before a push
 lint:
 	@test -z "$$(gofmt -l handler scripts)" || { echo "gofmt these:"; gofmt -l handler scripts; exit 1; }
 	go vet ./...
+	go vet -tags playground ./handler
 	@test -z "$$(go fix -diff ./...)" || { echo "go fix these:"; go fix -diff ./...; exit 1; }
 	$(TOOL) golangci-lint run ./...
 	shellcheck scripts/*.sh infra/check/*.sh .ci/run
