@@ -37,19 +37,20 @@ export const experiments = [
     id: "hang-up", title: "Hang up, come back", about: "Cuts a stream in the middle; the turn goes on, and the rest is fetched",
     async run(page) {
       const id = await page.conversation();
-      const text = "The kitchen opens at noon. Bring some time: the pasta is made when you order it.";
+      const text = "The kitchen opens at noon. Ask for the table by the window, and bring some time: the pasta is made when you order it, not before, and nobody in this house has ever been in a hurry.";
       const cut = new AbortController();
       const messageId = crypto.randomUUID();
-      let said = "", deltas = 0, after = "";
+      let said = "", deltas = 0, after = "", whole = null;
       const listen = (event) => {
         page.apply(id, event);
         after = event.id;
+        if (event.name === "message") whole = event.data.text;
         if (event.name === "delta") { said += event.data.text; deltas++; }
         if (deltas === 4 && !cut.signal.aborted) cut.abort();
       };
       page.run(id, messageId);
       try {
-        const answer = await call(page.user, "POST", "/api/chat/send", { body: { conversationId: id, messageId, text: `/slow ${text}` }, onEvent: listen, signal: cut.signal });
+        const answer = await call(page.user, "POST", "/api/chat/send", { body: { conversationId: id, messageId, text }, onEvent: listen, signal: cut.signal });
         page.rest(id);
         return bad(answer.problem ? `${outcome(answer)}: ${answer.problem.detail}` : "It ended before the cut.");
       } catch (err) {
@@ -63,7 +64,7 @@ export const experiments = [
       page.rest(id);
       await page.reload();
       if (rest.problem) return bad(`${outcome(rest)}: ${rest.problem.detail}`);
-      return said.trim() === text ? good(`Gone after event ${left}, back 1.5 s later: no word is missing, none came twice.`) : bad("Words are missing, or came twice.");
+      return said === whole ? good(`Gone after event ${left}, back 1.5 s later: no word is missing, none came twice.`) : bad("Words are missing, or came twice.");
     },
   },
   {

@@ -6,12 +6,13 @@ import { duration, relative } from "./time.js";
 import { Transcript } from "./transcript.js";
 
 const UNDO = 8; // seconds
-const COMMANDS = [
+const EXAMPLES = [
+  ["A long answer", "Rome has nine hundred churches, and each of them has a story that begins with a door."],
   ["A card", "/card"],
-  ["Word by word", "/slow Rome has nine hundred churches, and each of them has a story that begins with a door."],
-  ["Half an answer", "/half This answer will break off somewhere in the middle, and stay as far as it came."],
-  ["A failure", "/fail"],
-];
+  ["Suggestions", "/suggest"],
+  ["Half an answer", "/fail This answer breaks off here, and stays as far as it came."],
+  ["No answer", "/stall"],
+]; // to the echo; another agent has no such commands
 
 const state = {
   about: null,
@@ -321,9 +322,11 @@ text.addEventListener("keydown", (e) => {
   if (e.key === "Enter" && !e.shiftKey && !e.isComposing) { e.preventDefault(); submit(); }
   if (e.key === "Escape") stop();
 });
-find("commands").replaceChildren(...COMMANDS.map(([title, command]) => element("button", {
-  type: "button", title: command, onclick: () => { if (!state.turns.has(state.id)) say({ text: command }); },
-}, title)));
+function offerExamples() {
+  find("commands").replaceChildren(...EXAMPLES.map(([title, example]) => element("button", {
+    type: "button", title: example, onclick: () => { if (!state.turns.has(state.id)) say({ text: example }); },
+  }, title)));
+}
 find("stop").addEventListener("click", () => { stop(); text.focus(); });
 
 // ---- Buttons
@@ -531,6 +534,7 @@ paint(localStorage.getItem("scheme") ?? "");
 view("chat");
 state.about = await (await fetch("about")).json();
 offerUsers();
+if (state.about.agent === "echo") offerExamples();
 offerExperiments();
 const last = sessionStorage.getItem("user");
 if (state.about.users.includes(last)) signIn(last);
