@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,7 +119,7 @@ func TestRunSaysWhatRedisNeeds(t *testing.T) {
 		"leave one out": {"PATH=" + os.Getenv("PATH"), "REDIS_URL=redis://127.0.0.1:6379"},
 	} {
 		command := exec.CommandContext(t.Context(), "../../scripts/run.sh")
-		command.Env = append(env, "REDIS=1", "PORT="+freePort(t), "ISSUER_PORT="+freePort(t), "LOCAL_FOLDER="+t.TempDir())
+		command.Env = slices.Concat(env, []string{"REDIS=1", "PORT=" + freePort(t), "ISSUER_PORT=" + freePort(t), "LOCAL_FOLDER=" + t.TempDir()})
 		output, err := command.CombinedOutput()
 		require.Error(t, err)
 		require.Contains(t, string(output), says)
