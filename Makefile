@@ -4,7 +4,7 @@ TOOL = go tool -modfile=scripts/tools/go.mod
 
 .PHONY: run test go-test infra-check check lint vulncheck fuzz torture abuse bench bench-go package start coldstart tools
 
-run: ## serve on memory and echo, with a local issuer; REDIS_URL=redis://… keeps conversations there, PORT=8081 listens there
+run: ## serve in memory, with a local issuer and the playground; REDIS=1 starts a Redis, REDIS_URL=redis://… uses one, PORT=8081 listens there
 	@scripts/run.sh
 
 test: infra-check go-test ## everything, on real Redis
@@ -20,6 +20,7 @@ check: lint test ## what must pass before a push
 lint:
 	@test -z "$$(gofmt -l handler scripts)" || { echo "gofmt these:"; gofmt -l handler scripts; exit 1; }
 	go vet ./...
+	go vet -tags playground ./handler
 	@test -z "$$(go fix -diff ./...)" || { echo "go fix these:"; go fix -diff ./...; exit 1; }
 	$(TOOL) golangci-lint run ./...
 	shellcheck scripts/*.sh infra/check/*.sh .ci/run

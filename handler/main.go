@@ -110,7 +110,9 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	service := chat.NewService(conversations, answers, cfg.chat, log)
 
 	server := &http.Server{
-		Handler:                      api.New(service, verifier, about, cfg.edge, cfg.apiLimits, log),
+		Handler: withPlayground(
+			api.New(service, verifier, about, cfg.edge, cfg.apiLimits, log), cfg, conversations, verifier, getenv, log,
+		),
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  120 * time.Second, // longer than the host keeps its connections
 		MaxHeaderBytes:               32 << 10,

@@ -632,6 +632,21 @@ func TestThePackageIsReproducible(t *testing.T) {
 	require.Equal(t, os.FileMode(0o644), modes["start/function.json"])
 }
 
+// The playground gives tokens away, so nothing of it is deployed. What is looked for is in what make run builds; the playground's test looks.
+func TestThePackageHoldsNothingOfThePlayground(t *testing.T) {
+	program, err := os.ReadFile(filepath.Join(packaged(t), "handler"))
+	require.NoError(t, err)
+	for _, of := range []string{"chatkeep/handler/playground.", "AdaptiveCards"} {
+		require.False(t, bytes.Contains(program, []byte(of)), of)
+	}
+	archive, err := zip.OpenReader(packaged(t) + ".zip")
+	require.NoError(t, err)
+	defer func() { _ = archive.Close() }()
+	for _, file := range archive.File {
+		require.Contains(t, []string{"handler", "host.json", "function.json"}, filepath.Base(file.Name))
+	}
+}
+
 // The README's example, as it stands there.
 func TestReadmeExample(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")

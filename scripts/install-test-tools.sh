@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and a fresh Debian lacks: redis-server, curl, node with npm, and the C compiler that Go's race detector links
-# with.
+# Installs what the tests need and a fresh Debian lacks: redis-server, curl, node with npm, Chromium, and the C compiler that Go's race
+# detector links with.
 set -euo pipefail
 
 missing=()
@@ -8,6 +8,7 @@ command -v redis-server >/dev/null && command -v redis-cli >/dev/null || missing
 command -v curl >/dev/null || missing+=(curl)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+command -v chromium >/dev/null || missing+=(chromium)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev)
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 

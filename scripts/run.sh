@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Serves Chatkeep on this machine with a local issuer, and prints how to talk to it. Ctrl-C ends both.
-# Conversations are kept in memory, or in the Redis that REDIS_URL names. PORT (8080), HOST (127.0.0.1) and ISSUER_PORT (7072) say where
-# they listen.
+# Serves Chatkeep on this machine with a local issuer and the playground, and prints how to talk to it. Ctrl-C ends both.
+# Conversations are kept in memory, or in the Redis that REDIS_URL names, or with REDIS=1 in a private one, which keeps them until the next
+# time. PORT (8080), HOST (127.0.0.1) and ISSUER_PORT (7072) say where they listen, LOCAL_FOLDER (.local) where they keep things.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,13 +29,59 @@ free() {
 free "$reached" "$PORT" PORT
 free 127.0.0.1 "$issuer_port" ISSUER_PORT
 
-mkdir -p .local
-echo "Building (the first time takes a minute)"
-go build -o .local/ ./handler ./scripts/devissuer
+if [ -n "${REDIS:-}" ]; then
+  if [ -n "${REDIS_URL:-}${REDIS_HOSTNAME:-}" ]; then
+    echo "REDIS starts a private Redis, and REDIS_URL or REDIS_HOSTNAME names another: leave one out." >&2
+    exit 1
+  fi
+  if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
+    echo "REDIS=1 needs redis-server and redis-cli. Install them (sudo apt-get install redis-server, or brew install redis), or leave REDIS out" >&2
+    echo "to keep conversations in memory." >&2
+    exit 1
+  fi
+fi
 
-cleanup() { trap - EXIT; kill "${issuer:-}" "${handler:-}" 2>/dev/null || true; wait; }
+local=${LOCAL_FOLDER:-.local}
+mkdir -p "$local"
+local=$(cd "$local" && pwd)
+echo "Building (the first time takes a minute)"
+go build -tags playground -o "$local/" ./handler ./scripts/devissuer
+
+cleanup() {
+  trap - EXIT
+  kill "${issuer:-}" "${handler:-}" 2>/dev/null || true
+  wait
+  if [ -n "${sockets:-}" ]; then
+    redis-cli -s "$sockets/redis" shutdown >/dev/null 2>&1 || true
+    rm -rf "$sockets"
+  fi
+}
 trap cleanup EXIT
 trap 'exit 0' INT TERM
+
+# A private Redis listens at a socket alone, in a folder that is ours. It is a daemon, so that the playground can start it, too.
+if [ -n "${REDIS:-}" ]; then
+  sockets=$(mktemp -d)
+  mkdir -p "$local/redis"
+  cat >"$local/redis.conf" <<TEXT
+port 0
+unixsocket "$sockets/redis"
+unixsocketperm 700
+dir "$local/redis"
+logfile "$local/redis/log"
+daemonize yes
+appendonly yes
+maxmemory-policy noeviction
+TEXT
+  redis-server "$local/redis.conf"
+  for _ in $(seq 100); do
+    if redis-cli -s "$sockets/redis" ping 2>/dev/null | grep -q PONG; then break; fi
+    sleep 0.1
+  done
+  export REDIS_URL=unix://$sockets/redis PLAYGROUND_REDIS=$local/redis.conf
+fi
+
+export AGENT_ECHO_DELAY=${AGENT_ECHO_DELAY:-80ms} # so that an echo can be watched
 
 export AUTH_ISSUER=http://127.0.0.1:$issuer_port AUTH_JWKS_URL=http://127.0.0.1:$issuer_port/keys
 export AUTH_AUDIENCE=11111111-2222-3333-4444-555555555555
@@ -51,17 +97,20 @@ started() {
   done
 }
 
-token=$(.local/devissuer token -issuer "$AUTH_ISSUER" -user alice) # makes the key, when there is none
-.local/devissuer serve -addr "127.0.0.1:$issuer_port" -issuer "$AUTH_ISSUER" >/dev/null & issuer=$!
+token=$("$local/devissuer" token -dir "$local" -issuer "$AUTH_ISSUER" -user alice) # makes the key, when there is none
+"$local/devissuer" serve -dir "$local" -addr "127.0.0.1:$issuer_port" -issuer "$AUTH_ISSUER" >/dev/null & issuer=$!
 started "$issuer" 127.0.0.1 "$issuer_port"
 if [ -z "${REDIS_URL:-}${REDIS_HOSTNAME:-}" ]; then export STORE=memory; fi
 unset AUTH_TENANT_ID ALLOWED_TENANT_IDS FUNCTIONS_CUSTOMHANDLER_PORT
-.local/handler & handler=$!
+"$local/handler" & handler=$!
 started "$handler" "$reached" "$PORT"
 
+issue="${LOCAL_FOLDER:-.local}/devissuer token${LOCAL_FOLDER:+ -dir $LOCAL_FOLDER}${ISSUER_PORT:+ -issuer $AUTH_ISSUER}"
 cat <<TEXT
 
-Chatkeep serves $url (Ctrl-C ends it). In another terminal, as alice:
+Chatkeep serves $url (Ctrl-C ends it). Try it in a browser: $url/playground/
+
+In another terminal, as alice:
 
 TOKEN=$token
 
@@ -69,6 +118,6 @@ ID=\$(curl -s -X POST $url/api/chat/start -H "Authorization: Bearer \$TOKEN" | c
 curl -s $url/api/chat/send -H "Authorization: Bearer \$TOKEN" -H 'Content-Type: application/json' -d '{"conversationId":"'\$ID'","text":"Hello"}'
 curl -s $url/api/chat/conversations/\$ID -H "Authorization: Bearer \$TOKEN"
 
-Another user: TOKEN=\$(.local/devissuer token ${ISSUER_PORT:+-issuer $AUTH_ISSUER }-user bob)
+Another user: TOKEN=\$($issue -user bob)
 TEXT
 wait "$handler"

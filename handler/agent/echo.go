@@ -60,8 +60,8 @@ func (e Echo) Answer(ctx context.Context, _ chat.Caller, q chat.Question, emit f
 	return e.say(ctx, text, emit)
 }
 
-const echoCard = `{"type":"AdaptiveCard","version":"1.5","body":[{"type":"TextBlock","text":"How many nights?","wrap":true},` +
-	`{"type":"Input.Number","id":"nights","min":1}],"actions":[{"type":"Action.Submit","title":"Send"}]}`
+const echoCard = `{"type":"AdaptiveCard","version":"1.5","body":[{"type":"TextBlock","text":"A room in Rome","weight":"bolder","size":"medium","wrap":true},` +
+	`{"type":"Input.Number","id":"nights","label":"How many nights?","min":1,"value":2}],"actions":[{"type":"Action.Submit","title":"Send"}]}`
 
 // say tells a text word by word.
 func (e Echo) say(ctx context.Context, text string, emit func(chat.Event)) (chat.Reply, error) {

@@ -13,6 +13,31 @@ import (
 
 // One owner's share.
 var boundsRules = map[string]rule{
+	"an owner's usage is known": func(t *testing.T, w *world) {
+		usage := func() Usage {
+			switch s := w.Store.(type) {
+			case *Memory:
+				return s.Usage(w.owner)
+			case *Redis:
+				u, err := s.Usage(t.Context(), w.owner, func(int) {})
+				require.NoError(t, err)
+				return u
+			default:
+				require.Fail(t, "another store")
+				return Usage{}
+			}
+		}
+		require.Zero(t, usage().Bytes)
+		w.turn(w.start(), "question")
+		first := usage()
+		require.EqualValues(t, 1, first.Conversations)
+		id := w.start()
+		w.turn(id, strings.Repeat("x", 1_000))
+		second := usage()
+		require.EqualValues(t, 2, second.Conversations)
+		require.Greater(t, second.Bytes, first.Bytes+1_000)
+	},
+
 	"an owner has so many bytes": func(t *testing.T, w *world) {
 		const room = 20_000
 		w.Store = w.open(withLimits(func(l *chat.Limits) { l.Bytes = room }))

@@ -475,6 +475,16 @@ func (m *Memory) admit(a *account, now time.Time, bytes int64) error {
 	return nil
 }
 
+// Usage returns what an owner has.
+func (m *Memory) Usage(owner chat.Owner) Usage {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := clock()
+	m.purge(now)
+	a := m.account(owner)
+	return Usage{Owner: owner, Bytes: m.bytes(a, now), Conversations: int64(len(a.conversations)), Records: int64(len(a.records))}
+}
+
 // recordBytes is what an idempotency record counts for.
 const recordBytes = 200
 

@@ -1,6 +1,6 @@
 // Devissuer is the token issuer of make run: the same tokens as in production, signed with a key that only this machine knows.
 //
-//	devissuer serve                              serves the key set until Ctrl-C
+//	devissuer serve                              serves the key set until Ctrl-C, and to programs tokens, at POST /token?user=alice
 //	devissuer token --user alice --tenant GUID   prints a token
 package main
 
@@ -72,7 +72,16 @@ func serve(ctx context.Context, args []string, stdout io.Writer) error {
 		issuer.Name, issuer.Name, listener.Addr(), authtest.KeysPath, issuer.Audience); err != nil {
 		return err
 	}
-	server := &http.Server{Handler: issuer, ReadHeaderTimeout: 5 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", issuer)
+	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Origin") != "" || r.Host != listener.Addr().String() {
+			http.Error(w, "tokens are for programs, not for pages", http.StatusForbidden)
+			return
+		}
+		_, _ = fmt.Fprintln(w, tokenOf(issuer, authtest.LocalTenant, r.URL.Query().Get("user"), authtest.Scope, localLife))
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -89,7 +98,7 @@ func token(args []string, stdout io.Writer) error {
 	tenant := flags.String("tenant", authtest.LocalTenant, "the token's tenant (tid), a `GUID`")
 	scope := flags.String("scope", authtest.Scope, "what the user allows the client (scp)")
 	audience := flags.String("audience", authtest.LocalAudience, "the API's client `id` (aud)")
-	life := flags.Duration("ttl", 8*time.Hour, "how long the token is good")
+	life := flags.Duration("ttl", localLife, "how long the token is good")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -101,10 +110,15 @@ func token(args []string, stdout io.Writer) error {
 		return err
 	}
 	issuer.Name, issuer.Audience = *name, *audience
-	_, err = fmt.Fprintln(stdout, issuer.Token(*tenant, *user, map[string]any{
-		"scp": *scope, "exp": time.Now().Add(*life).Unix(),
-	}))
+	_, err = fmt.Fprintln(stdout, tokenOf(issuer, *tenant, *user, *scope, *life))
 	return err
+}
+
+// localLife is how long a token is good, unless another time is asked for.
+const localLife = 8 * time.Hour
+
+func tokenOf(issuer *authtest.Issuer, tenant, user, scope string, life time.Duration) string {
+	return issuer.Token(tenant, user, map[string]any{"scp": scope, "exp": time.Now().Add(life).Unix()})
 }
 
 func newFlags(command string) (flags *flag.FlagSet, dir, issuer *string) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -101,6 +102,40 @@ func TestTokensAreGoodForTheServedKeys(t *testing.T) {
 	} {
 		_, err := v.User(t.Context(), http.Header{"Authorization": {"Bearer " + output(t, devissuer(t, dir, append([]string{"token"}, args...)...))}})
 		require.ErrorIs(t, err, want)
+	}
+}
+
+// Programs of this machine get a token with a request; no page does.
+func TestTokensAreServedToPrograms(t *testing.T) {
+	keysURL := served(t, t.TempDir())
+	address := strings.TrimSuffix(keysURL, authtest.KeysPath)
+	ask := func(change func(*http.Request)) (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/token?user=bob", nil)
+		require.NoError(t, err)
+		change(r)
+		answer, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer func() { _ = answer.Body.Close() }()
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		return answer.StatusCode, strings.TrimSpace(string(text))
+	}
+	status, token := ask(func(*http.Request) {})
+	require.Equal(t, http.StatusOK, status)
+	v := auth.New(auth.Config{
+		Issuer: authtest.LocalIssuer, Audiences: []string{authtest.LocalAudience}, KeysURL: keysURL, Scope: authtest.Scope,
+	}, slog.New(slog.DiscardHandler))
+	user, err := v.User(t.Context(), http.Header{"Authorization": {"Bearer " + token}})
+	require.NoError(t, err)
+	require.Equal(t, "bob", user.ID)
+	for name, change := range map[string]func(*http.Request){
+		"a page":                   func(r *http.Request) { r.Header.Set("Origin", "http://127.0.0.1:8080") },
+		"a page that goes by name": func(r *http.Request) { r.Host = "rebound.example" },
+	} {
+		status, text := ask(change)
+		require.Equal(t, http.StatusForbidden, status, name)
+		require.NotContains(t, text, "eyJ", name)
 	}
 }
 
