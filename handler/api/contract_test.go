@@ -86,12 +86,29 @@ func TestTheContractHasEveryCode(t *testing.T) {
 	require.Equal(t, wanted, described)
 }
 
+// Anybody gets the contract, and keeps it for a while.
 func TestTheContractIsServed(t *testing.T) {
 	s := open(t)
-	a := s.send("GET", "/api/openapi.json", nobody, "")
+	const path = "/api/openapi.json"
+	a := s.send("GET", path, nobody, "")
 	require.Equal(t, 200, a.status)
 	require.Equal(t, "application/json", a.header.Get("Content-Type"))
-	require.Equal(t, "3.1.0", a.body["openapi"])
+	require.Equal(t, "public, max-age=300", a.header.Get("Cache-Control"))
+	want, err := json.Marshal(contract.Load(t).Document)
+	require.NoError(t, err)
+	require.Equal(t, string(want)+"\n", a.text)
+	tag := a.header.Get("ETag")
+	head := s.send("HEAD", path, nobody, "")
+	require.Equal(t, 200, head.status)
+	require.Equal(t, tag, head.header.Get("ETag"))
+	require.Equal(t, fmt.Sprint(len(a.text)), head.header.Get("Content-Length"))
+	for known, status := range map[string]int{tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200, strings.Trim(tag, `"`): 200} {
+		a := s.send("GET", path, nobody, "", "If-None-Match: "+known)
+		require.Equal(t, status, a.status, known)
+		require.Equal(t, tag, a.header.Get("ETag"))
+		require.Equal(t, status == 304, a.text == "")
+	}
+	requireProblem(t, s.send("POST", path, "alice", "{}"), 405, "method_not_allowed")
 }
 
 var (
