@@ -110,7 +110,7 @@ func (c *Contract) Check(request *http.Request, sent []byte, response *http.Resp
 		err = c.checkAnswer(request, operation, response, got)
 	}
 	if err == nil && response.StatusCode < 300 && request.Method != http.MethodHead {
-		err = c.checkRequest(request, sent)
+		err = c.Allows(request, sent)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s is answered by %d: %w\nasked: %.2000s\nanswered: %.2000s", request.Method, path, response.StatusCode, err, sent, got)
@@ -229,8 +229,8 @@ func (c *Contract) Value(name string, text []byte) error {
 	return problem(wrong)
 }
 
-// checkRequest holds a request to the contract.
-func (c *Contract) checkRequest(request *http.Request, sent []byte) error {
+// Allows returns nil for a request that the contract allows.
+func (c *Contract) Allows(request *http.Request, sent []byte) error {
 	asked := addressed(request)
 	sent = bytes.TrimPrefix(sent, []byte("\ufeff"))
 	asked.Body = io.NopCloser(bytes.NewReader(sent))
