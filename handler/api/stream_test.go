@@ -14,6 +14,7 @@ import (
 	"chatkeep/handler/agent"
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 	"chatkeep/handler/store"
 
 	"github.com/stretchr/testify/require"
@@ -96,6 +97,7 @@ func (s *service) stream(ctx context.Context, method, path, body string, headers
 func (e *eventReader) next() (event, bool) {
 	e.t.Helper()
 	var next event
+	var wire strings.Builder
 	for {
 		line, err := e.lines.ReadString('\n')
 		if err == io.EOF && line == "" {
@@ -103,6 +105,7 @@ func (e *eventReader) next() (event, bool) {
 		}
 		require.NoError(e.t, err)
 		require.NotContains(e.t, line, "\r")
+		wire.WriteString(line)
 		line = strings.TrimSuffix(line, "\n")
 		name, value, _ := strings.Cut(line, ": ")
 		switch name {
@@ -111,7 +114,10 @@ func (e *eventReader) next() (event, bool) {
 				e.comments++
 			} else if next.name != "" {
 				require.NoError(e.t, json.Unmarshal([]byte(next.data), &next.body))
+				require.NoError(e.t, contract.Load(e.t).Event("Event", wire.String()))
 				return next, true
+			} else {
+				wire.Reset()
 			}
 		case "id":
 			next.id = value
