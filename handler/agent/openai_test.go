@@ -57,7 +57,7 @@ func refuses(status int, body string, headers ...string) http.HandlerFunc {
 	}
 }
 
-var quick = Deadlines{Connect: time.Second, FirstByte: 2 * time.Second, Silence: 2 * time.Second}
+var quick = Deadlines{Connect: time.Second, FirstByte: 10 * time.Second, Silence: 2 * time.Second}
 
 func (m *model) ask(t *testing.T, q chat.Question, change func(*OpenAIConfig)) (reply chat.Reply, told string, err error) {
 	t.Helper()

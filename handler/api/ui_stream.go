@@ -158,7 +158,11 @@ func (u *uiEvents) fail(b []byte, err error) []byte {
 	}
 	b = frame(b, func(b []byte) []byte {
 		b = appendString(append(b, `{"type":"data-error","transient":true,"data":{"code":`...), p.Code)
-		return append(appendString(append(b, `,"requestId":`...), p.RequestID), "}}"...)
+		b = appendString(append(b, `,"requestId":`...), p.RequestID)
+		if p.Claims != "" {
+			b = appendString(append(b, `,"claims":`...), p.Claims)
+		}
+		return append(b, "}}"...)
 	})
 	b = frame(b, func(b []byte) []byte {
 		return append(appendString(append(b, `{"type":"error","errorText":`...), p.Detail), '}')
