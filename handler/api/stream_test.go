@@ -214,6 +214,21 @@ func TestASendIsStreamed(t *testing.T) {
 	}
 }
 
+// An agent may cut characters in two; readers get them whole.
+func TestDeltasAreOfWholeCharacters(t *testing.T) {
+	const said = "Grüße 👩‍🚀, 東京"
+	s := open(t)
+	var told strings.Builder
+	for _, e := range s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"/half %s"}`, s.start("alice"), said)).rest() {
+		if e.name == "delta" {
+			text := e.body["text"].(string)
+			require.NotContains(t, text, "\uFFFD")
+			told.WriteString(text)
+		}
+	}
+	require.Equal(t, said, told.String())
+}
+
 func TestAStreamedFailureIsAnEvent(t *testing.T) {
 	a := teller{words: make(chan string, 9), fails: true}
 	s := patient(t, a)
