@@ -41,13 +41,23 @@ export class Transcript {
   get size() { return this.#messages.size; }
   get(id) { return this.#messages.get(id); }
 
-  // show is a page of the conversation as it is stored. It has the last word of what it holds.
+  // firstSeq is the place of the earliest message that is stored.
+  get firstSeq() { return Math.min(...[...this.#messages.values()].map((m) => m.seq ?? Infinity)); }
+
+  // show is the newest page of the conversation as it is stored. It has the last word of what it holds.
   show(messages) {
     const stored = new Set(messages.map((m) => m.id));
     for (const [id, m] of this.#messages) {
-      if (!stored.has(id) && (m.state === "streaming" || m.seq)) this.#drop(id);
+      if (!stored.has(id) && (m.state === "streaming" || m.seq > messages[0]?.seq)) this.#drop(id);
     }
     for (const m of messages) this.put(m);
+  }
+
+  // prepend is an earlier page. What is read stays where it is.
+  prepend(messages) {
+    const below = this.#scroll.scrollHeight - this.#scroll.scrollTop;
+    for (const m of messages) this.put(m);
+    this.#scroll.scrollTop = this.#scroll.scrollHeight - below;
   }
 
   // pending is the question whose turn runs.
@@ -122,7 +132,7 @@ export class Transcript {
     if (m.state === "sending") this.#follows = true;
     const drawn = element("article", {
       className: `message ${m.role} ${m.value ? "value" : ""} ${m.state === "streaming" ? "streaming" : ""}`, "data-state": m.state, "data-id": m.id,
-      "aria-label": m.role === "user" ? "You" : "Answer",
+      "aria-busy": String(m.state === "streaming"), "aria-label": m.role === "user" ? "You" : "Answer",
     });
     if (m.text) drawn.append(element("div", { className: "body" }, m.text));
     if (m.value) drawn.append(element("div", { className: "body" }, JSON.stringify(m.value, null, 1).replace(/\n\s*/g, " ")));
