@@ -48,7 +48,6 @@ function signIn(user, id = null) {
   find("app").hidden = false;
   list.belongTo(user);
   show(user, id);
-  service.measure(user);
   text.focus();
 }
 
@@ -77,6 +76,7 @@ function changed() {
   list.mark(chat.id);
   history.replaceState(null, "", chat.id ? `?conversation=${chat.id}` : location.pathname);
   list.refresh();
+  service.measure(chat.user);
 }
 
 function drawHead() {
