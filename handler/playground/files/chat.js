@@ -21,6 +21,7 @@ export class Chat {
   #etag = null;
   #starting = null;
   #startKey = crypto.randomUUID(); // an answer that was lost is had again
+  #reads = 0;
   #line = new AbortController();
   #isSending = false; // a message has not come yet, as far as is known
 
@@ -54,11 +55,12 @@ export class Chat {
     this.#on.changed();
   }
 
-  // load reads what is stored, unless it is what was read last.
+  // load reads what is stored, unless it is what was read last. What a turn or a later read has overtaken does not show.
   async load(quiet = true) {
+    const read = ++this.#reads;
     const headers = this.#etag ? { "If-None-Match": this.#etag } : {};
     const answer = await call(this.user, "GET", this.path, { quiet, headers });
-    if (this.isLeft) return;
+    if (this.isLeft || read !== this.#reads) return;
     if (answer.status === 404) this.#on.gone();
     if (!answer.ok) return;
     const { conversation, messages, hasMore } = answer.body;
@@ -123,6 +125,7 @@ export class Chat {
   // during does what waits for the turn of a message.
   async during(messageId, work) {
     this.turn = messageId;
+    this.#reads++;
     this.#on.changed();
     try {
       return await work();
