@@ -73,9 +73,11 @@ export class Chat {
   async earlier() {
     const answer = await call(this.user, "GET", `${this.path}?before=${this.#transcript.firstSeq}`);
     if (this.isLeft || !answer.ok) return;
-    this.hasEarlier = answer.body.hasMore;
-    this.#transcript.prepend(answer.body.messages);
-    this.#on.changed();
+    this.#transcript.stay(() => {
+      this.hasEarlier = answer.body.hasMore;
+      for (const m of answer.body.messages) this.#transcript.put(m);
+      this.#on.changed();
+    });
   }
 
   // catchUp shows what was stored meanwhile, and goes on with a turn that runs.

@@ -27,6 +27,8 @@ export class Transcript {
     this.#root = root;
     this.#scroll = scroll;
     this.#act = act;
+    scroll.addEventListener("scroll", () => this.#watch());
+    new ResizeObserver(() => this.#settle()).observe(scroll);
   }
 
   clear() {
@@ -53,10 +55,10 @@ export class Transcript {
     for (const m of messages) this.put(m);
   }
 
-  // prepend is an earlier page. What is read stays where it is.
-  prepend(messages) {
+  // stay makes a change above what is read, which stays where it is.
+  stay(change) {
     const below = this.#scroll.scrollHeight - this.#scroll.scrollTop;
-    for (const m of messages) this.put(m);
+    change();
     this.#scroll.scrollTop = this.#scroll.scrollHeight - below;
   }
 
@@ -121,12 +123,12 @@ export class Transcript {
     }
     known.text += text;
     this.#elements.get(messageId).querySelector(".body").append(text);
-    this.settle();
+    this.#settle();
   }
 
-  // watch is told when the reader scrolls: whoever looks at the end stays there.
-  watch() { this.#follows = this.#scroll.scrollHeight - this.#scroll.scrollTop - this.#scroll.clientHeight < 60; }
-  settle() { if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight; }
+  // watch sees the reader scroll: whoever looks at the end stays there.
+  #watch() { this.#follows = this.#scroll.scrollHeight - this.#scroll.scrollTop - this.#scroll.clientHeight < 60; }
+  #settle() { if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight; }
 
   #draw(m) {
     if (m.state === "sending") this.#follows = true;
@@ -146,7 +148,7 @@ export class Transcript {
     this.#elements.set(m.id, drawn);
     if (old) old.replaceWith(drawn);
     else this.#place(m, drawn);
-    this.settle();
+    this.#settle();
   }
 
   // place keeps messages in the order of the conversation; what is not stored yet is last.

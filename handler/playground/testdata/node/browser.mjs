@@ -275,6 +275,8 @@ async function looks(page) {
       await tab.click();
       await fits(page, `${width} px, ${await tab.textContent()}`);
       if (width > 360) continue;
+      const toEnd = await page.locator("#scroll").evaluate((e) => e.scrollHeight - e.scrollTop - e.clientHeight);
+      assert.ok(toEnd < 2, "what is said last shows");
       await accessible(page, `narrow, ${await tab.textContent()}`);
       await inBothSchemes(page, `narrow-${await tab.getAttribute("data-view")}`);
     }
@@ -414,10 +416,14 @@ async function hasALot(page) {
   await count(items(page), 31);
   await items(page).first().click();
   await count(page.locator(".message"), 100);
+  await button(page, "Earlier messages").scrollIntoViewIfNeeded();
+  const first = page.locator(`[data-id="${await page.locator(".message").first().getAttribute("data-id")}"]`);
+  const { y } = await first.boundingBox();
   await button(page, "Earlier messages").click();
   await count(page.locator(".message"), 102);
   assert.deepEqual((await page.locator(".message .body").allTextContents()).slice(0, 4), ["0", "0", "1", "1"]);
   await button(page, "Earlier messages").waitFor({ state: "hidden" });
+  assert.ok(Math.abs((await first.boundingBox()).y - y) < 1, "what is read stays where it is");
   await say(page, "51");
   await count(page.locator(".message"), 104);
   await idle(page);
