@@ -229,7 +229,7 @@ func refused(response *http.Response) error {
 	claims := claimsOf.FindStringSubmatch(challenge)
 	err := refusalOf(response.StatusCode, text)
 	if response.StatusCode == http.StatusUnauthorized && claims != nil && strings.Contains(challenge, "insufficient_claims") {
-		return &chat.Failure{Code: chat.ErrInsufficientClaims.Code, Challenge: claimsChallenge(claims[1]), Err: err}
+		return &chat.Failure{Code: chat.ErrInsufficientClaims.Code, Claims: claims[1], Err: err}
 	}
 	if err.Code == chat.ErrAgentBusy.Code {
 		err.RetryAfter = retryAfter(response.Header)

@@ -411,7 +411,7 @@ func TestFailuresOfCopilotStudio(t *testing.T) {
 		"401":                           {says(401, `{}`), *chat.ErrAgentFailed, nil, 1},
 		"more claims": {
 			says(401, ``, "WWW-Authenticate", `Bearer realm="", error="insufficient_claims", claims="eyJhIjoxfQ=="`),
-			chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`}, nil, 1,
+			chat.Failure{Code: "insufficient_claims", Claims: "eyJhIjoxfQ=="}, nil, 1,
 		},
 		"403":                      {says(403, `{"error":{"code":"Forbidden"}}`), *chat.ErrAgentForbidden, nil, 1},
 		"denied":                   {says(400, `D2EAccessDenied`), *chat.ErrAgentForbidden, nil, 1},
@@ -458,7 +458,7 @@ func TestFailuresOfCopilotStudio(t *testing.T) {
 			failure, ok := errors.AsType[*chat.Failure](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, row.want.Code, failure.Code, "%v", err)
-			require.Equal(t, row.want.Challenge, failure.Challenge)
+			require.Equal(t, row.want.Claims, failure.Claims)
 			require.Equal(t, row.want.RetryAfter, failure.RetryAfter)
 			require.Equal(t, row.kept, texts(reply))
 			require.Len(t, s.d2e.received(), 1+int(row.posts))

@@ -228,13 +228,13 @@ func exchangeFailure(err error) error {
 	case response.StatusCode == http.StatusTooManyRequests || response.StatusCode == http.StatusServiceUnavailable:
 		f.Code, f.RetryAfter = chat.ErrAgentBusy.Code, retryAfter(response.Header)
 	case r.Claims != "":
-		f.Code, f.Challenge = chat.ErrInsufficientClaims.Code, claimsChallenge(base64.StdEncoding.EncodeToString([]byte(r.Claims)))
+		f.Code, f.Claims = chat.ErrInsufficientClaims.Code, base64.StdEncoding.EncodeToString([]byte(r.Claims))
 	case r.Error == "consent_required" || r.SubError == "consent_required" || has(noConsent):
 		f.Code = chat.ErrConsentRequired.Code
 	case has(notAllowed):
 		f.Code = chat.ErrAgentForbidden.Code
 	case r.Error == "interaction_required" || has(signIn):
-		f.Code, f.Challenge = chat.ErrInsufficientClaims.Code, `Bearer error="invalid_token"`
+		f.Code = chat.ErrInsufficientClaims.Code
 	}
 	return f
 }
@@ -251,9 +251,4 @@ func (r refusal) codes(status int) string {
 		words = append(words, "AADSTS"+strconv.FormatInt(code, 10))
 	}
 	return strings.Join(words, " ")
-}
-
-// claimsChallenge is WWW-Authenticate for claims in base64 that the user must sign in with.
-func claimsChallenge(claims string) string {
-	return `Bearer error="insufficient_claims", claims="` + claims + `"`
 }

@@ -109,7 +109,7 @@ func (s *Server) routes() []route {
 		{"ui-stream", http.MethodGet, "/api/chat/ui/{conversationId}/stream", nil, s.signedIn(s.uiStream)},
 		{"list-conversations", http.MethodPost, "/api/chat/list-conversations", nil, s.signedIn(s.listConversations)},
 		{"export", http.MethodGet, "/api/chat/export", nil, s.signedIn(s.export)},
-		{"openapi", http.MethodGet, "/api/openapi.json", nil, s.openapi},
+		{"openapi", http.MethodGet, "/api/openapi.json", []string{"If-None-Match"}, s.openapi},
 		{"health", http.MethodGet, "/health", nil, s.health},
 		{"", http.MethodGet, "/{$}", nil, s.probe},
 	}

@@ -182,7 +182,7 @@ func TestUIFailureAndRegenerate(t *testing.T) {
 	id := s.start("alice")
 	words <- "half"
 	close(words)
-	for n, body := range []string{submit(id, "m", "hi"), regenerate(id)} {
+	for n, body := range []string{submit(id, "m", "hi"), fmt.Sprintf(`{"id":%q,"messages":null,"trigger":"regenerate-message"}`, id)} {
 		e := s.stream(t.Context(), "POST", "/api/chat/ui", body)
 		frames := uiFrames(e)
 		if n == 0 {

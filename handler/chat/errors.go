@@ -43,7 +43,7 @@ var (
 type Failure struct {
 	Code       string        // stored with the turn, and shown to the caller
 	RetryAfter time.Duration // when it is worth trying again; 0: not known
-	Challenge  string        // what the caller's client must do, as in WWW-Authenticate; empty: nothing
+	Claims     string        // in base64, that the user must sign in with; of ErrInsufficientClaims
 	Err        error         // the cause, for the log; never shown or stored
 }
 
@@ -86,9 +86,14 @@ var (
 	ErrConsentRequired = &Failure{Code: "consent_required"}
 	// ErrAgentConversationLost means that the agent no longer knows the conversation.
 	ErrAgentConversationLost = &Failure{Code: "agent_conversation_lost"}
-	// ErrInsufficientClaims means that the user must sign in again as its Challenge says.
+	// ErrInsufficientClaims means that the user must sign in again: with its Claims, if it has any. They are of that moment, and not stored.
 	ErrInsufficientClaims = &Failure{Code: "insufficient_claims"}
 )
+
+// NotTaken reports whether a failure says that the agent has nothing of the question: then its request, repeated, takes the turn up again.
+func NotTaken(code string) bool {
+	return code == ErrNotAsked.Code || code == ErrAgentBusy.Code || code == ErrInsufficientClaims.Code
+}
 
 // BusyError means that another turn of the conversation lives, at most for Left more.
 type BusyError struct {
