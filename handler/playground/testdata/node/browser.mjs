@@ -192,15 +192,12 @@ async function resumes(page) {
   const begins = streaming(page).filter({ hasText: /^Rome has very very very very/ });
   await say(page, long);
   await begins.waitFor();
-  let overtaken; // what is read first comes last
-  await page.route("**/api/chat/conversations/*", async (route) => {
-    await begins.waitFor();
-    overtaken = page.waitForResponse((r) => r.request() === route.request());
-    await route.continue();
-  }, { times: 1 });
+  const read = "**/api/chat/conversations/*";
+  await page.route(read, async (route) => { await begins.waitFor(); await route.continue(); }, { times: 1 }); // what is asked first comes last
+  const first = page.waitForRequest(read);
   await page.reload();
   await begins.waitFor();
-  await (await overtaken).finished();
+  await (await (await first).response()).finished();
   await begins.waitFor();
   step("a page that is loaded anew goes on with the turn");
   await button(page, "New conversation").click();
