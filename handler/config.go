@@ -10,6 +10,7 @@ import (
 	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/otlp"
 	"chatkeep/handler/store"
 )
 
@@ -30,6 +31,7 @@ type config struct {
 	chat          chat.Settings
 
 	apiLimits api.Limits
+	telemetry otlp.Config
 	address   string        // to listen at
 	underHost bool          // the Functions host started us, and decides about a restart by the exit code
 	grace     time.Duration // for running turns at the end
@@ -63,6 +65,7 @@ func (e *environment) config() config {
 	e.openAI(&c)
 	e.copilotStudio(&c)
 	e.process(&c)
+	e.telemetry(&c)
 	e.relations(&c)
 	c.warnings = e.warnings
 	return c

@@ -22,8 +22,10 @@ import (
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
 	"chatkeep/handler/logs"
+	"chatkeep/handler/otlp"
 	"chatkeep/handler/panics"
 	"chatkeep/handler/store"
+	"chatkeep/handler/telemetry"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -80,6 +82,8 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		log.WarnContext(ctx, "doubtful setting", "warning", warning)
 	}
 
+	recorder := &telemetry.Recorder{}
+	cfg.chat.Recorder = recorder
 	limitMemory(os.DirFS("/"), getenv, cfg.underHost, log)
 	about := api.About{Store: "memory", Version: version}
 	var conversations chat.Store = store.NewMemory(cfg.limits)
@@ -87,15 +91,19 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if getenv("GOGC") == "" && getenv("GOMEMLIMIT") == "" {
 			collectSeldom()
 		}
-		kept, closeRedis, err := openRedis(cfg, log)
+		kept, closeRedis, err := openRedis(cfg, recorder, log)
 		if err != nil {
 			return err
 		}
 		defer closeRedis()
 		about.Store = "redis"
-		conversations = kept
+		conversations, recorder.Client = kept, kept.State
 	} else {
 		log.WarnContext(ctx, "REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
+	}
+	if cfg.telemetry.IsOn() {
+		export := otlp.Start(cfg.telemetry, recorder, log)
+		defer flush(ctx, export)
 	}
 	verifier := auth.New(cfg.auth, log)
 	ctx, cancel := context.WithCancel(ctx)
@@ -103,6 +111,9 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	panics.Go(&background, log, func() { verifier.Run(ctx) })
 	defer background.Wait()
 	defer cancel()
+	untilEnd, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	panics.Go(&background, log, func() { recorder.Run(untilEnd, log) })
 	answers, err := cfg.answers(log)
 	if err != nil {
 		log.ErrorContext(ctx, "no credential for the agent", "err", err)
@@ -112,7 +123,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 
 	server := &http.Server{
 		Handler: withPlayground(
-			api.New(service, verifier, about, cfg.edge, cfg.apiLimits, log), cfg, conversations, verifier, getenv, log,
+			api.New(service, verifier, about, cfg.edge, cfg.apiLimits, recorder, log), cfg, conversations, verifier, getenv, log,
 		),
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  120 * time.Second, // longer than the host keeps its connections
@@ -159,7 +170,7 @@ func holdLittle(conn net.Conn, state http.ConnState) {
 }
 
 // openRedis returns the store in Redis, which connects when it is first used, and what closes it.
-func openRedis(cfg config, log *slog.Logger) (*store.Redis, func(), error) {
+func openRedis(cfg config, recorder *telemetry.Recorder, log *slog.Logger) (*store.Redis, func(), error) {
 	redis.SetLogger(quiet{log})
 	if cfg.entra != nil {
 		credential, err := cfg.entra.credential()
@@ -169,9 +180,12 @@ func openRedis(cfg config, log *slog.Logger) (*store.Redis, func(), error) {
 		}
 		cfg.redis.Credentials = store.EntraCredentials(credential, cfg.entra.username)
 	}
+	if cfg.telemetry.Traces != "" {
+		store.CountTrips()
+	}
 	client, health := store.NewClient(*cfg.redis), store.NewClient(cfg.redis.ForHealth())
 	kept := store.NewRedis(client, health, store.Options{
-		Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas, Share: max(1, cfg.redis.PoolSize/4),
+		Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas, Share: max(1, cfg.redis.PoolSize/4), Recorder: recorder,
 	}, log)
 	return kept, func() {
 		kept.Close()
@@ -197,7 +211,7 @@ func command(ctx context.Context, args []string, getenv func(string) string, t a
 		return admin.Refused
 	}
 	log := logs.New(t.Err, slog.LevelInfo)
-	kept, closeRedis, err := openRedis(cfg, log)
+	kept, closeRedis, err := openRedis(cfg, nil, log)
 	if err != nil {
 		return admin.Failed // the log says why
 	}
@@ -260,6 +274,15 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, serv
 	}
 	return err
 }
+
+// flush sends what telemetry is left, to a collector that takes it in time.
+func flush(ctx context.Context, export *otlp.Export) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+	defer cancel()
+	export.Close(ctx)
+}
+
+const flushTime = 2 * time.Second
 
 // lastMoment is for requests whose turn was ended.
 const lastMoment = time.Second

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -133,6 +134,16 @@ func integer[T int | int64](value *T, least, most T) kind {
 
 // seconds takes a duration as a whole number of seconds.
 func seconds(value *time.Duration, least, most int64) kind {
+	return whole(value, time.Second, least, most)
+}
+
+// milliseconds takes a duration as a whole number of milliseconds.
+func milliseconds(value *time.Duration, least, most int64) kind {
+	return whole(value, time.Millisecond, least, most)
+}
+
+// whole takes a duration as a whole number of units.
+func whole(value *time.Duration, unit time.Duration, least, most int64) kind {
 	var n int64
 	k := integer(&n, least, most)
 	read := k.read
@@ -140,10 +151,42 @@ func seconds(value *time.Duration, least, most int64) kind {
 		if !read(text) {
 			return false
 		}
-		*value = time.Duration(n) * time.Second
+		*value = time.Duration(n) * unit
 		return true
 	}
 	return k
+}
+
+// share takes a number from 0 to 1.
+func share(value *float64) kind {
+	return kind{limits: "0 to 1", wants: "a number from 0 to 1", read: func(text string) bool {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(0 <= n && n <= 1) {
+			return false
+		}
+		*value = n
+		return true
+	}}
+}
+
+// pairs takes name=value pairs separated by commas, percent-encoded where need be.
+func pairs(value *map[string]string) kind {
+	return kind{wants: "name=value pairs separated by commas, percent-encoded", read: func(text string) bool {
+		all := make(map[string]string)
+		for pair := range strings.SplitSeq(text, ",") {
+			if pair = strings.TrimSpace(pair); pair == "" {
+				continue
+			}
+			name, encoded, isPair := strings.Cut(pair, "=")
+			decoded, err := url.PathUnescape(strings.TrimSpace(encoded))
+			if name = strings.TrimSpace(name); !isPair || name == "" || err != nil {
+				return false
+			}
+			all[name] = decoded
+		}
+		*value = all
+		return true
+	}}
 }
 
 func duration(value *time.Duration, least, most time.Duration) kind {

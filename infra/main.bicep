@@ -86,6 +86,13 @@ type handlerSettings = {
   AZURE_AUTHORITY_HOST: string?
   SHUTDOWN_GRACE: string?
   LOG_LEVEL: string?
+  OTEL_EXPORTER_OTLP_ENDPOINT: string?
+  OTEL_EXPORTER_OTLP_TIMEOUT: string?
+  OTEL_METRIC_EXPORT_INTERVAL: string?
+  OTEL_TRACES_SAMPLER: string?
+  OTEL_TRACES_SAMPLER_ARG: string?
+  OTEL_SERVICE_NAME: string?
+  OTEL_RESOURCE_ATTRIBUTES: string?
 }
 
 @description('Settings of the handler to change from their defaults, such as { "REDIS_TTL": "86400" }; the README says what each does.')

@@ -17,19 +17,21 @@ import (
 	"chatkeep/handler/chat"
 	"chatkeep/handler/logs"
 	"chatkeep/handler/panics"
+	"chatkeep/handler/telemetry"
 )
 
 // Server is the whole API as one http.Handler. It is safe for concurrent use.
 type Server struct {
-	chat    *chat.Service
-	auth    *auth.Verifier
-	about   About
-	edge    Edge
-	limits  Limits
-	callers callerNames
-	log     *slog.Logger
-	started time.Time
-	mux     *http.ServeMux
+	chat     *chat.Service
+	auth     *auth.Verifier
+	about    About
+	edge     Edge
+	limits   Limits
+	callers  callerNames
+	recorder *telemetry.Recorder
+	log      *slog.Logger
+	started  time.Time
+	mux      *http.ServeMux
 
 	requests  *places         // of owners
 	functions map[string]bool // the paths at which a host that is too old calls them
@@ -62,9 +64,11 @@ type Limits struct {
 }
 
 // New returns the API.
-func New(service *chat.Service, verifier *auth.Verifier, about About, edge Edge, limits Limits, log *slog.Logger) *Server {
+func New(
+	service *chat.Service, verifier *auth.Verifier, about About, edge Edge, limits Limits, recorder *telemetry.Recorder, log *slog.Logger,
+) *Server {
 	s := &Server{
-		chat: service, auth: verifier, about: about, edge: edge, limits: limits, callers: newCallerNames(), log: log, started: time.Now(),
+		chat: service, auth: verifier, about: about, edge: edge, limits: limits, callers: newCallerNames(), recorder: recorder, log: log, started: time.Now(),
 		mux: http.NewServeMux(), requests: newPlaces(limits.Requests), functions: make(map[string]bool), outages: newOutages(log),
 		bodyTime: maxBodyTime, takeTime: maxTakeTime, maxQuiet: maxQuiet,
 	}
@@ -154,7 +158,7 @@ func resources(routes []route) map[string]*resource {
 // signedIn calls handle with the caller whom the bearer token names, unless that one has too many requests in progress.
 func (s *Server) signedIn(handle func(*response, *http.Request, chat.Caller) error) handler {
 	return func(w *response, r *http.Request) error {
-		user, err := s.auth.User(r.Context(), r.Header)
+		user, err := s.verify(r)
 		if err != nil {
 			return err
 		}
@@ -181,12 +185,15 @@ func (s *Server) probe(w *response, _ *http.Request) error {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	w := &response{ResponseWriter: out, bodyTime: s.bodyTime, takeTime: s.takeTime, end: time.Now().Add(s.limits.Call)}
-	ctx, cancel := context.WithDeadlineCause(r.Context(), w.end.Add(-answerTime), errTimeout)
+	began := time.Now()
+	w := &response{ResponseWriter: out, bodyTime: s.bodyTime, takeTime: s.takeTime, end: began.Add(s.limits.Call)}
+	ctx, span := s.trace(r)
+	ctx, cancel := context.WithDeadlineCause(ctx, w.end.Add(-answerTime), errTimeout)
 	defer cancel()
 	id := requestID(r)
 	r = r.WithContext(logs.With(ctx, logs.Request{ID: id, TraceID: traceID(r)}))
 	w.request = r
+	defer func() { s.record(w, r, span, time.Since(began)) }()
 	defer func() {
 		if w.place {
 			s.requests.leave(w.owner)

@@ -24,6 +24,7 @@ import (
 	"chatkeep/handler/contract"
 	"chatkeep/handler/redistest"
 	"chatkeep/handler/store"
+	"chatkeep/handler/telemetry"
 
 	"github.com/stretchr/testify/require"
 )
@@ -37,6 +38,8 @@ type service struct {
 	server *Server
 	issuer *authtest.Issuer
 	log    *bytes.Buffer
+
+	recorder *telemetry.Recorder
 }
 
 func open(t *testing.T) *service {
@@ -70,7 +73,8 @@ func openOver(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, i
 
 func openSet(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, issuer *authtest.Issuer, settings chat.Settings) *service {
 	t.Helper()
-	s := &service{t: t, issuer: issuer, log: &bytes.Buffer{}}
+	s := &service{t: t, issuer: issuer, log: &bytes.Buffer{}, recorder: &telemetry.Recorder{}}
+	settings.Recorder = s.recorder
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	require.NoError(t, os.WriteFile(keys, issuer.KeySet(), 0o600))
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
@@ -80,7 +84,7 @@ func openSet(t testing.TB, conversations chat.Store, a chat.Agent, edge Edge, is
 	}
 	about := About{Store: "memory", Version: "test"}
 	conversing := chat.NewService(conversations, a, settings, log)
-	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, UIBody: 1 << 20, Call: time.Minute, Stream: time.Minute}, log)
+	s.server = New(conversing, auth.New(config, log), about, edge, Limits{Requests: 32, UIBody: 1 << 20, Call: time.Minute, Stream: time.Minute}, s.recorder, log)
 	server := httptest.NewServer(s.server)
 	t.Cleanup(func() {
 		server.Close()

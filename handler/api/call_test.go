@@ -24,6 +24,7 @@ import (
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
 	"chatkeep/handler/store"
+	"chatkeep/handler/telemetry"
 
 	"github.com/stretchr/testify/require"
 )
@@ -72,7 +73,7 @@ func atSomeTime(t *testing.T, a chat.Agent, s chat.Settings, test func(t *testin
 		in := &timed{
 			t: t, net: &memoryNet{conns: make(chan net.Conn), closed: make(chan struct{})}, log: &log,
 			token:  "Authorization: Bearer " + issuer.Token(tenant, "alice", map[string]any{"exp": time.Now().Add(time.Hour).Unix()}) + "\r\n",
-			server: New(service, verifier, About{Store: "memory"}, Edge{}, Limits{Requests: 32, UIBody: 1 << 20, Call: 225 * time.Second}, logger),
+			server: New(service, verifier, About{Store: "memory"}, Edge{}, Limits{Requests: 32, UIBody: 1 << 20, Call: 225 * time.Second}, &telemetry.Recorder{}, logger),
 		}
 		server := &http.Server{Handler: in.server, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 120 * time.Second}
 		var serving sync.WaitGroup

@@ -24,6 +24,8 @@ type response struct {
 	owner    chat.Owner    // who asks; empty until that is known
 	place    bool          // the request has one of the owner's
 	begun    bool          // the status is out, and cannot be taken back
+	status   int           // once begun
+	code     string        // of the problem, if any
 }
 
 const (
@@ -39,6 +41,7 @@ func (w *response) WriteHeader(status int) {
 		if least := time.Now().Add(answerTime); w.end.Before(least) { // the host re-sends a GET of which no header came
 			w.end = least
 		}
+		w.status = status
 	}
 	w.begun = true
 	w.awaitClient()
@@ -149,6 +152,7 @@ func (p problem) encode() []byte {
 // outcome is problem, and alone logs the errors that someone should look at.
 func (s *Server) outcome(w *response, r *http.Request, err error) problem {
 	p := s.problem(w, err)
+	w.code = p.Code
 	_, replayed := errors.AsType[*chat.ReplayedError](err)
 	outage := s.outages.of(p.Code)
 	switch {

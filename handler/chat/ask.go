@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"chatkeep/handler/panics"
+	"chatkeep/handler/telemetry"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
-// ask calls the agent, for at most Settings.AgentTimeout, and keep meanwhile, if there is a lease to be kept. keep returns when its context
+// ask calls the agent within a span of the name, for at most Settings.AgentTimeout, and keep meanwhile, if there is a lease to be kept. keep returns when its context
 // ends, and can end it with a cause.
 func (s *Service) ask(
-	ctx context.Context, keep func(context.Context, context.CancelCauseFunc), call func(context.Context) (Reply, error),
+	ctx context.Context, name string, keep func(context.Context, context.CancelCauseFunc), call func(context.Context) (Reply, error),
 ) (Reply, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.settings.AgentTimeout, ErrAgentTimeout)
 	defer cancel()
@@ -23,11 +26,29 @@ func (s *Service) ask(
 	}
 	defer func() { stop(nil); keeping.Wait() }()
 	var reply Reply
+	asking, span := telemetry.Begin(ctx, name, trace.SpanKindClient)
 	err := panics.Recover(ctx, s.log, func() (err error) {
-		reply, err = call(ctx)
+		reply, err = call(asking)
 		return err
 	})
-	return reply, agentError(ctx, err)
+	err = agentError(ctx, err)
+	telemetry.End(span, failureOf(err))
+	return reply, err
+}
+
+// failureOf is the class of an error of ask: a code, where the agent failed.
+func failureOf(err error) string {
+	failure, ok := errors.AsType[*Failure](err)
+	switch {
+	case err == nil:
+		return ""
+	case ok:
+		return failure.Code
+	case errors.Is(err, ErrCancelled):
+		return "cancelled"
+	default:
+		return "other"
+	}
 }
 
 // keepLease renews a lease until ctx ends. It ends ctx when the lease is lost, or cannot be renewed in time.

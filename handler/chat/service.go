@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"chatkeep/handler/logs"
+	"chatkeep/handler/telemetry"
 )
 
 // Settings configure a Service.
@@ -18,6 +20,7 @@ type Settings struct {
 	TurnWait       time.Duration // how long a request waits for its turn
 	TurnLease      time.Duration // how long a turn lives without being renewed; renewed at a third of it
 	IdempotencyTTL time.Duration // how long a request with a key or a message id is recognised
+	Recorder       *telemetry.Recorder
 }
 
 // Service has the operations on conversations. It is safe for concurrent use.
@@ -25,6 +28,7 @@ type Service struct {
 	store    Store
 	agent    Agent
 	settings Settings
+	recorder *telemetry.Recorder
 	log      *slog.Logger
 	queue    queue
 	turns    *group // turns, and starts, that run by themselves
@@ -41,7 +45,7 @@ type Service struct {
 // NewService returns a Service over a store and an agent.
 func NewService(store Store, agent Agent, settings Settings, log *slog.Logger) *Service {
 	return &Service{
-		store: store, agent: agent, settings: settings, log: log,
+		store: store, agent: agent, settings: settings, recorder: cmp.Or(settings.Recorder, &telemetry.Recorder{}), log: log,
 		turns: newGroup(log), retrier: newRetrier(settings.TurnLease, log), running: make(map[conversationKey]*turn),
 		watches: make(map[conversationKey]*watch), streamsEnd: make(chan struct{}),
 	}

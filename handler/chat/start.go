@@ -135,7 +135,7 @@ func (s *Service) askToOpen(ctx context.Context, o *opening) (Reply, error) {
 			})
 		}
 	}
-	return s.ask(ctx, keep, func(ctx context.Context) (Reply, error) { return s.agent.Open(ctx, o.caller, o.id) })
+	return s.ask(ctx, "agent open", keep, func(ctx context.Context) (Reply, error) { return s.agent.Open(ctx, o.caller, o.id) })
 }
 
 // giveUp releases the claim of a start that has failed, so that a repeated request need not wait for the end of its lease. If the store is

@@ -40,6 +40,9 @@ type telling struct {
 	next      int64     // N of the next entry
 	isWatched bool      // somebody reads here, and should not wait
 
+	firstDelta time.Time // when it was said
+	dropped    int       // events that were said and are not told
+
 	events []StreamEvent // told
 	more   chan struct{} // closed, and replaced, when there are more, or isOver
 	isOver bool          // no more follow
@@ -64,6 +67,9 @@ func (t *turn) emit(e Event) {
 	case e.Kind == StatusEvent:
 		t.say(StatusEvent, "", wellFormed(cutText(e.Text, maxStatusBytes)))
 	case e.Kind == DeltaEvent && t.index <= e.Index && e.Index < maxReplies:
+		if t.firstDelta.IsZero() {
+			t.firstDelta = time.Now()
+		}
 		if e.Index > t.index {
 			t.sayRest()
 			t.index = e.Index
@@ -119,6 +125,7 @@ func (t *turn) say(kind EventKind, messageID, text string) {
 	t.isFull = t.isFull || t.entries > maxTold || t.bytes > maxToldBytes
 	switch {
 	case t.isFull:
+		t.dropped++
 	case isJoined:
 		t.waiting[last].text = append(t.waiting[last].text, text...)
 	default:
@@ -168,15 +175,15 @@ func (t *turn) sealAll() []Entry {
 func (t *turn) tell(dropped bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.batch {
-		if !dropped {
+	if dropped {
+		t.dropped += len(t.batch) + len(t.waiting)
+		t.isFull, t.waiting = true, nil
+	} else {
+		for _, e := range t.batch {
 			t.events = append(t.events, e.event())
 		}
 	}
 	t.batch = nil
-	if dropped {
-		t.isFull, t.waiting = true, nil
-	}
 	t.wakeReaders()
 }
 

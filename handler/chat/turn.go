@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chatkeep/handler/panics"
+	"chatkeep/handler/telemetry"
 )
 
 // The pauses between two looks at a turn of another process.
@@ -25,12 +26,20 @@ type turn struct {
 	isOurID        bool // we made the message's id, not the caller
 	attaches       bool // the request need not wait when an earlier one's turn runs: that is *runningError
 	begun          Turn
+	times          times
 
 	telling
 
 	done chan struct{} // closed at the turn's end, when sent and err are set
 	sent Sent
 	err  error
+}
+
+// times are for the Recorder.
+type times struct {
+	tried time.Time     // when its request last tried to begin it
+	began time.Time     // when it began to run
+	agent time.Duration // what its agent took
 }
 
 func (t *turn) key() conversationKey { return conversationKey{t.caller.Owner, t.conversationID} }
@@ -136,6 +145,7 @@ func (e *runningError) Error() string { return "its turn runs" }
 
 // tryBegin is not cancelled when ctx ends, because its outcome would be unknown.
 func (s *Service) tryBegin(ctx context.Context, t *turn) error {
+	t.times.tried = time.Now()
 	err := panics.Recover(ctx, s.log, func() (err error) {
 		t.begun, err = s.store.Begin(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, t.request)
 		return err
@@ -201,6 +211,9 @@ func (s *Service) run(ctx context.Context, t *turn) bool {
 	s.mu.Unlock()
 	isRunning := s.turns.spawn(ctx, func(ctx context.Context) {
 		defer s.end(t)
+		s.recorder.TurnsRunning.Add(1)
+		t.times.began = time.Now()
+		defer s.count(t)
 		bug := panics.Recover(ctx, s.log, func() error {
 			t.sent, t.err = s.answer(ctx, t)
 			return nil
@@ -235,6 +248,22 @@ func (s *Service) end(t *turn) {
 	close(t.done)
 }
 
+// count counts a turn that has run.
+func (s *Service) count(t *turn) {
+	s.recorder.TurnsRunning.Add(-1)
+	ended := telemetry.Turn{State: string(Failed), Took: time.Since(t.times.began), Own: time.Since(t.times.tried) - t.times.agent}
+	if t.err == nil {
+		ended.State = string(t.sent.Message.State)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ended.Dropped = t.dropped
+	if !t.firstDelta.IsZero() {
+		ended.FirstDelta = t.firstDelta.Sub(t.times.began)
+	}
+	s.recorder.Turn(ended)
+}
+
 // answer has the agent answer, and ends the turn in the store.
 func (s *Service) answer(ctx context.Context, t *turn) (Sent, error) {
 	reply, replies, err := s.askForAnswer(ctx, t)
@@ -262,7 +291,10 @@ func (s *Service) askForAnswer(ctx context.Context, t *turn) (Reply, [][]byte, e
 		AgentRef: t.begun.AgentRef, ExternalID: t.begun.ExternalID,
 	}
 	keep := func(ctx context.Context, stop context.CancelCauseFunc) { s.keepTelling(ctx, stop, t) }
-	reply, err := s.ask(ctx, keep, func(ctx context.Context) (Reply, error) { return s.agent.Answer(ctx, t.caller, q, t.emit) })
+	reply, err := s.ask(ctx, "agent answer", keep, func(ctx context.Context) (Reply, error) {
+		defer func(asked time.Time) { t.times.agent = time.Since(asked) }(time.Now())
+		return s.agent.Answer(ctx, t.caller, q, t.emit)
+	})
 	if err != nil {
 		return reply, nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"chatkeep/handler/chat"
 	"chatkeep/handler/logs"
+	"chatkeep/handler/telemetry"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -22,14 +23,15 @@ import (
 // Redis is a chat.Store in Redis 6.0 or later, alone or a cluster. Each method is one script in one round trip, which recognises
 // its own second execution, so the client may retry. Only list needs a second trip, for metadata. The clock is Redis' own.
 type Redis struct {
-	client  redis.UniversalClient
-	options Options
-	breaker *breaker
-	monitor *monitor
-	log     *slog.Logger
-	damaged damagedEntries
-	shares  *shares
-	watcher *watcher
+	client   redis.UniversalClient
+	options  Options
+	recorder *telemetry.Recorder
+	breaker  *breaker
+	monitor  *monitor
+	log      *slog.Logger
+	damaged  damagedEntries
+	shares   *shares
+	watcher  *watcher
 
 	eraseLogEvery time.Duration // see Erase
 }
@@ -40,13 +42,14 @@ type Options struct {
 	Timeout  time.Duration // after which a call is given up
 	Replicas int           // that must have a write before it is acknowledged
 	Share    int           // calls of one owner at once, so that others find a connection; 0: any number
+	Recorder *telemetry.Recorder
 }
 
 // NewRedis returns a store that uses client for its calls, and health to ask how Redis is. It does not connect.
 // Close it; the clients remain the caller's.
 func NewRedis(client, health redis.UniversalClient, o Options, log *slog.Logger) *Redis {
 	return &Redis{
-		client: client, options: o, log: log, shares: newShares(o.Share),
+		client: client, options: o, recorder: cmp.Or(o.Recorder, &telemetry.Recorder{}), log: log, shares: newShares(o.Share),
 		breaker: newBreaker(func(ctx context.Context) error { return health.Ping(ctx).Err() }, log),
 		monitor: &monitor{client: health, replicas: o.Replicas, log: log}, watcher: newWatcher(client, log),
 		eraseLogEvery: time.Second,
@@ -388,6 +391,8 @@ func (r *Redis) evaluate(ctx context.Context, s *script, keys []string, args ...
 		return nil, err
 	}
 	defer leave()
+	ctx, evaluation := r.beginEvaluation(ctx, s.name)
+	defer func() { evaluation.end(err) }()
 	if r.options.Replicas > 0 && s.writes {
 		reply, err = runAndWait(ctx, r.client, s.lua, r.options.Replicas, r.options.Timeout*3/4, keys, args...)
 	} else {

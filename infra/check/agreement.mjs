@@ -76,6 +76,11 @@ const notDeployed = {
   COPILOTSTUDIO_CLIENT_SECRET: 'a deployment uses an identity',
   COPILOTSTUDIO_CLIENT_CERTIFICATE: 'a deployment uses an identity',
   CORS_ORIGINS: 'under the host the platform answers for CORS',
+  OTEL_EXPORTER_OTLP_HEADERS: 'they may hold a key; a deployment has a collector that needs none',
+  OTEL_EXPORTER_OTLP_PROTOCOL: 'there is one',
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'a deployment sends all to OTEL_EXPORTER_OTLP_ENDPOINT',
+  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: 'a deployment sends all to OTEL_EXPORTER_OTLP_ENDPOINT',
+  OTEL_SDK_DISABLED: 'a deployment without OTEL_EXPORTER_OTLP_ENDPOINT sends nothing',
 }
 
 // settingsOf reads README's table, which a test of the handler compares with what it reads.
