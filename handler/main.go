@@ -21,6 +21,7 @@ import (
 	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/panics"
 	"chatkeep/handler/store"
 
@@ -41,7 +42,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var untilSignal sync.WaitGroup
-	panics.Go(&untilSignal, slog.New(slog.NewJSONHandler(os.Stdout, nil)), func() {
+	panics.Go(&untilSignal, logs.New(os.Stdout, slog.LevelInfo), func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
 	})
@@ -68,15 +69,15 @@ func exitCode(err error, getenv func(string) string) int {
 // run serves until ctx ends, then lets running turns finish. It logs JSON lines to stdout and nothing elsewhere.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	level := new(slog.LevelVar)
-	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: level}))
+	log := logs.New(stdout, level)
 	cfg, err := readConfig(getenv)
 	if err != nil {
-		log.Error("bad settings", "err", err)
+		log.ErrorContext(ctx, "bad settings", "err", err)
 		return err
 	}
 	level.Set(cfg.logLevel)
 	for _, warning := range cfg.warnings {
-		log.Warn("doubtful setting", "warning", warning)
+		log.WarnContext(ctx, "doubtful setting", "warning", warning)
 	}
 
 	limitMemory(os.DirFS("/"), getenv, cfg.underHost, log)
@@ -94,7 +95,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		about.Store = "redis"
 		conversations = kept
 	} else {
-		log.Warn("REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
+		log.WarnContext(ctx, "REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
 	}
 	verifier := auth.New(cfg.auth, log)
 	ctx, cancel := context.WithCancel(ctx)
@@ -104,7 +105,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	defer cancel()
 	answers, err := cfg.answers(log)
 	if err != nil {
-		log.Error("no credential for the agent", "err", err)
+		log.ErrorContext(ctx, "no credential for the agent", "err", err)
 		return err
 	}
 	service := chat.NewService(conversations, answers, cfg.chat, log)
@@ -126,11 +127,11 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if errors.Is(err, syscall.EADDRINUSE) && !cfg.underHost {
 			err = fmt.Errorf("%w: end what listens there, or choose another PORT", err)
 		}
-		log.Error("cannot listen", "err", err)
+		log.ErrorContext(ctx, "cannot listen", "err", err)
 		service.Close(ctx)
 		return err
 	}
-	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
+	log.InfoContext(ctx, "started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
 	return serve(ctx, server, listener, service, cfg.grace, log)
 }
 
@@ -195,7 +196,7 @@ func command(ctx context.Context, args []string, getenv func(string) string, t a
 		_, _ = fmt.Fprintln(t.Err, err)
 		return admin.Refused
 	}
-	log := slog.New(slog.NewJSONHandler(t.Err, nil))
+	log := logs.New(t.Err, slog.LevelInfo)
 	kept, closeRedis, err := openRedis(cfg, log)
 	if err != nil {
 		return admin.Failed // the log says why
@@ -244,7 +245,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, serv
 		log.Error("stopped serving", "err", err)
 		grace = 0
 	case <-ctx.Done():
-		log.Info("stopping", "grace", grace.String())
+		log.InfoContext(ctx, "stopping", "grace", grace.String())
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
@@ -252,7 +253,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, serv
 	serving.Wait() // the listener is closed
 	service.Close(drain)
 	if late != nil {
-		log.Warn("stopped with requests still running; their turns are ended")
+		log.WarnContext(ctx, "stopped with requests still running; their turns are ended")
 		moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastMoment)
 		defer cancel()
 		_ = server.Shutdown(moment)

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -212,6 +213,9 @@ type refusedError struct {
 func (e *refusedError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("copilot studio: status %d %s", e.status, e.code))
 }
+
+// Cause is for the log.
+func (e *refusedError) Cause() logs.Cause { return logs.Status }
 
 const maxRefusal = 64 << 10 // bytes of a refusal that are read
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -213,14 +214,14 @@ var entraWord = regexp.MustCompile(`^[a-z_]{1,40}$`)
 func exchangeFailure(err error) error {
 	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
 	if !ok || failed.RawResponse == nil {
-		return &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("on behalf of: no answer of Entra (%T)", rootOf(err))}
+		return &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: logs.Because(logs.CauseOf(err), fmt.Errorf("on behalf of: no answer of Entra (%T)", rootOf(err)))}
 	}
 	response := failed.RawResponse
 	var r refusal
 	if body, err := runtime.Payload(response); err == nil && len(body) <= entraTokenErrors {
 		_ = json.Unmarshal(body, &r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) // else the status says enough
 	}
-	f := &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("on behalf of: %s", r.codes(response.StatusCode))}
+	f := &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: logs.Because(logs.Auth, fmt.Errorf("on behalf of: %s", r.codes(response.StatusCode)))}
 	has := func(codes []int64) bool {
 		return slices.ContainsFunc(r.Codes, func(code int64) bool { return slices.Contains(codes, code) })
 	}

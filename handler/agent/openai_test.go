@@ -111,7 +111,11 @@ func TestWhatAModelIsSent(t *testing.T) {
 	}
 	require.Equal(t, "Bearer secret-key", m.headers[0].Get("Authorization"))
 	require.Equal(t, "text/event-stream", m.headers[0].Get("Accept"))
-	require.Empty(t, m.headers[0].Get("Idempotency-Key"))
+	var sent []string
+	for name := range m.headers[0] {
+		sent = append(sent, name)
+	}
+	require.ElementsMatch(t, []string{"Accept", "Authorization", "Content-Length", "Content-Type", "User-Agent"}, sent)
 
 	m = newModel(t, streams("data: {\"type\":\"response.completed\"}\n\n"))
 	_, _, err := m.ask(t, chat.Question{Message: chat.Message{Text: "hi"}}, func(c *OpenAIConfig) {

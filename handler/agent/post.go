@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 )
 
 // Deadlines bound the waits for an agent.
@@ -179,7 +180,7 @@ func (p *poster) failure(ctx context.Context, err error) error {
 	case isTimeout && timeout.Timeout():
 		return &chat.Failure{Code: chat.ErrAgentTimeout.Code, Err: errors.New("the agent is silent")}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return failed("agent", errors.New("the connection broke"))
+		return failed("agent", logs.Because(logs.Broken, errors.New("the connection broke")))
 	}
 	if opError, ok := errors.AsType[*net.OpError](err); ok {
 		return failed("agent", opError)

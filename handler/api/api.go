@@ -15,6 +15,7 @@ import (
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/panics"
 )
 
@@ -183,7 +184,8 @@ func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	w := &response{ResponseWriter: out, bodyTime: s.bodyTime, takeTime: s.takeTime, end: time.Now().Add(s.limits.Call)}
 	ctx, cancel := context.WithDeadlineCause(r.Context(), w.end.Add(-answerTime), errTimeout)
 	defer cancel()
-	r = r.WithContext(ctx)
+	id := requestID(r)
+	r = r.WithContext(logs.With(ctx, logs.Request{ID: id, TraceID: traceID(r)}))
 	w.request = r
 	defer func() {
 		if w.place {
@@ -191,7 +193,7 @@ func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	header := w.Header()
-	header.Set("X-Request-Id", requestID(r))
+	header.Set("X-Request-Id", id)
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	defer func() {

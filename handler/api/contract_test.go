@@ -346,9 +346,6 @@ func TestInputsOfTheContract(t *testing.T) {
 				object[name] = value
 				ask(method, target, object2JSON(object))
 			}
-			if value == "1e400" && operation["operationId"] == "ui" {
-				continue // ui ignores it, and the validator's numbers end before
-			}
 			object := whole()
 			object["unknown"] = value
 			ask(method, target, object2JSON(object))
@@ -369,10 +366,6 @@ func TestInputsOfTheContract(t *testing.T) {
 	require.Equal(t, slices.Sorted(slices.Values([]string{
 		"Content-Type must be given once", "Idempotency-Key must be given once", "Last-Event-ID must be given once", "after must be given once",
 		"before must be one whole number above 0", "limit must be one whole number above 0", "follow must be true or false", // of which there are two
-		"Idempotency-Key must have 1 to 255 characters",                                // an empty header
-		"% must be written as name=value, percent-encoded, with & between two of them", // no query
-		"a must be written as name=value, percent-encoded, with & between two of them",
-		"limit must be written as name=value, percent-encoded, with & between two of them",
 		"title is not valid JSON in UTF-8", "text is not valid JSON in UTF-8", "cursor is not valid JSON in UTF-8", // half a surrogate pair, and no UTF-8
 		"metadata.a appears more than once", "value.a appears more than once",
 		"messages.0 must be an object",                                           // when it is the last

@@ -9,6 +9,7 @@ import (
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 )
 
 // problem is an error as the caller sees it: RFC 9457, application/problem+json, and nothing internal.
@@ -53,8 +54,9 @@ var (
 	errForbidden = errors.New("not through our Front Door")
 
 	errTooManyAtOnce = errors.New("too many requests in progress")
-	errTimeout       = errors.New("the call took too long")
-	errOldHost       = errors.New("the host is too old")
+	errTimeout       = logs.Because(logs.Timeout, errors.New("the call took too long"))
+	errOldHost       = logs.Because(logs.Host, errors.New("it knows no enableProxyingHttpRequest of host.json, and calls functions in its own JSON; "+
+		"update the Functions runtime of the app, or locally azure-functions-core-tools"))
 )
 
 // problems says how each error is answered; the first that matches counts. Details say what to do next.

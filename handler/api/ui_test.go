@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 
 	"github.com/stretchr/testify/require"
 )
@@ -47,6 +48,7 @@ func uiFrame(e *eventReader) (frame map[string]any) {
 	for {
 		line, err := e.lines.ReadString('\n')
 		require.NoError(e.t, err, "the stream ended without [DONE]")
+		require.NoError(e.t, contract.Load(e.t).Event("UIFrame", line))
 		if line == "data: [DONE]\n" {
 			end, err := e.lines.ReadString('\n')
 			require.NoError(e.t, err)

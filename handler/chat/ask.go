@@ -23,7 +23,7 @@ func (s *Service) ask(
 	}
 	defer func() { stop(nil); keeping.Wait() }()
 	var reply Reply
-	err := panics.Recover(s.log, func() (err error) {
+	err := panics.Recover(ctx, s.log, func() (err error) {
 		reply, err = call(ctx)
 		return err
 	})
@@ -42,7 +42,7 @@ func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, r
 		case <-ticker.C:
 		}
 		asked := time.Now()
-		err := panics.Recover(s.log, func() error { return renew(ctx) })
+		err := panics.Recover(ctx, s.log, func() error { return renew(ctx) })
 		if err == nil {
 			held = asked
 		} else if why := s.leaseLost(err, held); why != nil {

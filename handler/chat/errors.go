@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"chatkeep/handler/logs"
 )
 
 // Why a request is refused or fails. Each is one answer to the caller.
@@ -35,7 +37,7 @@ var (
 	// ErrUnavailable means the store cannot answer now. Whether a change was made is not known.
 	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrDamaged means that what is stored contradicts itself, as after an eviction or a change by hand.
-	ErrDamaged = errors.New("the conversation is damaged")
+	ErrDamaged = logs.Because(logs.Damaged, errors.New("the conversation is damaged"))
 )
 
 // Failure is why a turn that had begun has no answer, or why a conversation could not be opened. The user's message stays, as Failed.
@@ -55,6 +57,20 @@ func (f *Failure) Error() string {
 }
 
 func (f *Failure) Unwrap() error { return f.Err }
+
+// Cause is the class of the cause, for the log; empty where Err tells it.
+func (f *Failure) Cause() logs.Cause {
+	switch f.Code {
+	case ErrAgentTimeout.Code:
+		return logs.Timeout
+	case ErrAgentBusy.Code:
+		return logs.Busy
+	case ErrTurnLost.Code:
+		return logs.Lost
+	default:
+		return ""
+	}
+}
 
 // Is implements errors.Is.
 func (f *Failure) Is(target error) bool {

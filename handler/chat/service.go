@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"chatkeep/handler/logs"
 )
 
 // Settings configure a Service.
@@ -58,7 +60,7 @@ func (s *Service) EndStreams() {
 }
 
 // errClosing means that the process ends.
-var errClosing = fmt.Errorf("closing: %w", ErrUnavailable)
+var errClosing = logs.Because(logs.Closing, fmt.Errorf("closing: %w", ErrUnavailable))
 
 // Start opens a conversation with the agent and stores it. When the agent fails, nothing is stored. A start that has begun goes on
 // when ctx ends.
