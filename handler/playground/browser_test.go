@@ -51,12 +51,10 @@ func runs(t *testing.T, folder, port, issuerPort string) (printed string, end fu
 	stdout, err := command.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, command.Start())
-	ended := false
 	end = func() {
-		if ended {
+		if command.ProcessState != nil { // it has ended
 			return
 		}
-		ended = true
 		require.NoError(t, command.Cancel())
 		_, _ = io.Copy(io.Discard, stdout)
 		require.NoError(t, command.Wait())
@@ -67,7 +65,10 @@ func runs(t *testing.T, folder, port, issuerPort string) (printed string, end fu
 	for !strings.Contains(text.String(), "Another user:") && lines.Scan() {
 		text.WriteString(lines.Text() + "\n")
 	}
-	require.Contains(t, text.String(), "Another user:", "%s", stderr.String())
+	if !strings.Contains(text.String(), "Another user:") {
+		_ = command.Wait() // then stderr is whole
+		require.Fail(t, "it does not serve", "%s%s", text.String(), stderr.String())
+	}
 	return text.String(), end
 }
 
