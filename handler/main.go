@@ -256,7 +256,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, serv
 	var err error
 	select {
 	case err = <-failed:
-		log.Error("stopped serving", "err", err)
+		log.ErrorContext(ctx, "stopped serving", "err", err)
 		grace = 0
 	case <-ctx.Done():
 		log.InfoContext(ctx, "stopping", "grace", grace.String())

@@ -120,22 +120,22 @@ func TestSettingsAreInTheExample(t *testing.T) {
 
 // The pages of the agents name each of their settings, and none that there is not, and what an echo can be told.
 func TestThePagesOfTheAgentsAreTrue(t *testing.T) {
-	var pages string
+	var pages strings.Builder
 	for _, name := range []string{"agents.md", "agents-copilotstudio.md", "streaming.md"} {
 		page, err := os.ReadFile("../docs/" + name)
 		require.NoError(t, err)
-		pages += string(page)
+		pages.WriteString(string(page))
 	}
 	known := make(map[string]bool)
 	for _, a := range table() {
 		for _, s := range a.settings {
 			known[s.name] = true
 			if s.name == "AGENT" || regexp.MustCompile("^(AGENT|OPENAI|COPILOTSTUDIO)_").MatchString(s.name) {
-				require.True(t, strings.Contains(pages, "`"+s.name), "no page has %s", s.name)
+				require.Contains(t, pages.String(), "`"+s.name)
 			}
 		}
 	}
-	for _, name := range regexp.MustCompile(`\b[A-Z]+(_[A-Z]+)+\b`).FindAllString(pages, -1) {
+	for _, name := range regexp.MustCompile(`\b[A-Z]+(_[A-Z]+)+\b`).FindAllString(pages.String(), -1) {
 		require.True(t, known[name], name)
 	}
 	source, err := os.ReadFile("agent/echo.go")
@@ -146,7 +146,7 @@ func TestThePagesOfTheAgentsAreTrue(t *testing.T) {
 		}
 		return all
 	}
-	require.ElementsMatch(t, told(string(source), `case "(/[a-z]+)"`), told(pages, "(?m)^\\| `(/[a-z]+)` "))
+	require.ElementsMatch(t, told(string(source), `case "(/[a-z]+)"`), told(pages.String(), "(?m)^\\| `(/[a-z]+)` "))
 }
 
 // What main reads beside the settings is the platform's.

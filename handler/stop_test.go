@@ -62,7 +62,7 @@ func (d *stopping) read(at *hosttest.Host, method, path, body string) *reading {
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	answer, err := (&http.Transport{}).RoundTrip(request)
+	answer, err := (&http.Transport{}).RoundTrip(request) //nolint:bodyclose // it is, when the stream has ended
 	require.NoError(d.t, err)
 	require.Equal(d.t, http.StatusOK, answer.StatusCode)
 	r := &reading{ended: make(chan struct{}), more: make(chan struct{})}

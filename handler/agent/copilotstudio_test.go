@@ -138,12 +138,14 @@ func TestCopilotStudioGreetsAndAnswers(t *testing.T) {
 func TestMicrosoftsClientDoesTheSame(t *testing.T) {
 	t.Parallel()
 	s := startStudio(t)
+	s.d2e.mu.Lock() // the client is another process, so nothing else orders this before its requests
 	s.d2e.script["hi"] = func(a *d2eAnswer) {
 		a.delta(1, "Hel")
 		a.delta(2, "lo")
 		a.activity(`{"type":"message","id":"a1","text":"Hello","entities":[{"type":"streaminfo","streamType":"final","streamId":"s1"}]}`)
 		a.end()
 	}
+	s.d2e.mu.Unlock()
 	theirs := nodetest.Command(t, "testdata/d2e-node", "client.mjs", s.d2e.URL+d2ePath+"/old?api-version=2022-03-01-preview", "for-ann")
 	var stderr bytes.Buffer
 	theirs.Stderr = &stderr

@@ -109,9 +109,15 @@ func (c *impatientConn) Write(b []byte) (int, error) {
 // while there is time for another connection, or for a first byte. The caller closes the answer's body.
 func (p *poster) do(ctx context.Context, address string, header http.Header, body []byte) (*http.Response, error) {
 	asked := time.Now()
-	attempts, giveUp := context.WithCancelCause(ctx) // and so is an answer's body read, until ctx ends
-	patience := time.AfterFunc(p.deadlines.FirstByte, func() { giveUp(tooLate) })
+	attempts, giveUp := context.WithCancel(ctx) // and so is an answer's body read, until ctx ends
+	patience := time.AfterFunc(p.deadlines.FirstByte, giveUp)
 	defer patience.Stop()
+	failure := func(err error) error {
+		if attempts.Err() != nil && ctx.Err() == nil {
+			return tooLate
+		}
+		return p.failure(ctx, err)
+	}
 	for attempt := 1; ; attempt++ {
 		response, err := p.post(attempts, address, header, body)
 		pause := time.Duration(attempt) * firstPause
@@ -125,17 +131,17 @@ func (p *poster) do(ctx context.Context, address string, header http.Header, bod
 			_ = response.Body.Close()
 		case isAgain:
 		case err != nil:
-			return nil, p.failure(attempts, err)
+			return nil, failure(err)
 		case !patience.Stop(): // its context has ended
 			_ = response.Body.Close()
-			return nil, context.Cause(attempts)
+			return nil, failure(attempts.Err())
 		default:
 			return response, nil
 		}
 		select {
 		case <-time.After(pause):
 		case <-attempts.Done():
-			return nil, context.Cause(attempts)
+			return nil, failure(attempts.Err())
 		}
 	}
 }

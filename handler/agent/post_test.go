@@ -86,10 +86,10 @@ func TestTheFirstByteIsWaitedForOnce(t *testing.T) {
 				began := time.Now()
 				response, err := p.do(t.Context(), "http://agent.example/", http.Header{}, []byte("{}"))
 				require.Equal(t, row.takes, time.Since(began))
-				switch {
-				case row.code == "agent_timeout":
+				switch row.code {
+				case "agent_timeout":
 					require.ErrorIs(t, err, chat.ErrAgentTimeout)
-				case row.code == "agent_busy":
+				case "agent_busy":
 					require.NoError(t, err)
 					require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 				default:

@@ -191,12 +191,12 @@ func TestAStreamThatIsCutAnywhere(t *testing.T) {
 				require.Equal(t, whole[:len(events)], events)
 				reply, err := row.read(io.MultiReader(strings.NewReader(row.stream[:n]), iotest.ErrReader(how)))
 				require.ErrorIs(t, err, chat.ErrAgentFailed, "%s: %q", name, row.stream[:n])
-				said := ""
+				var said strings.Builder
 				for _, m := range reply.Messages {
-					said += m.Text
+					said.WriteString(m.Text)
 				}
-				require.True(t, strings.HasPrefix(hello, said) && len(said) >= len(longest), "%s: %q", name, said)
-				longest = said
+				require.True(t, strings.HasPrefix(hello, said.String()) && len(said.String()) >= len(longest), "%s: %q", name, said.String())
+				longest = said.String()
 			}
 		}
 		require.Equal(t, hello, longest, name)

@@ -278,6 +278,7 @@ func TestAStreamEndsBeforeItsCallMust(t *testing.T) {
 			}
 			answer, err := client.Do(request)
 			require.NoError(t, err)
+			t.Cleanup(func() { _ = answer.Body.Close() })
 			return &eventReader{t: t, answer: answer, lines: bufio.NewReader(answer.Body)}
 		}
 		start := func() string {

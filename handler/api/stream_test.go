@@ -111,13 +111,14 @@ func (e *eventReader) next() (event, bool) {
 		name, value, _ := strings.Cut(line, ": ")
 		switch name {
 		case "":
-			if strings.HasPrefix(line, ": ") {
+			switch {
+			case strings.HasPrefix(line, ": "):
 				e.comments++
-			} else if next.name != "" {
+			case next.name != "":
 				require.NoError(e.t, json.Unmarshal([]byte(next.data), &next.body))
 				require.NoError(e.t, contract.Load(e.t).Event("Event", wire.String()))
 				return next, true
-			} else {
+			default:
 				wire.Reset()
 			}
 		case "id":
@@ -135,15 +136,11 @@ func (e *eventReader) next() (event, bool) {
 	}
 }
 
-func (e *eventReader) take(n int) []event {
+func (e *eventReader) take() event {
 	e.t.Helper()
-	var all []event
-	for range n {
-		next, ok := e.next()
-		require.True(e.t, ok, "the stream ended early")
-		all = append(all, next)
-	}
-	return all
+	next, ok := e.next()
+	require.True(e.t, ok, "the stream ended early")
+	return next
 }
 
 func (e *eventReader) rest() []event {
@@ -180,7 +177,7 @@ func TestASendIsStreamed(t *testing.T) {
 	id := s.start("alice")
 	body := fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id)
 	e := s.stream(t.Context(), "POST", "/api/chat/send", body, "Idempotency-Key: k", "Accept: application/json, text/event-stream")
-	accepted := e.take(1)[0]
+	accepted := e.take()
 	require.Equal(t, "1000", e.retry)
 	require.Equal(t, 1, e.comments)
 	require.Equal(t, "1-1", accepted.id)
@@ -189,7 +186,7 @@ func TestASendIsStreamed(t *testing.T) {
 
 	resumed := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream", "", "Last-Event-ID: 1-1")
 	a.words <- "Hello, "
-	delta := e.take(1)[0] // while the agent is at it
+	delta := e.take() // while the agent is at it
 	require.Equal(t, "delta", delta.name)
 	require.Equal(t, "Hello, ", delta.body["text"])
 	a.words <- "world"
@@ -339,9 +336,9 @@ func TestCancel(t *testing.T) {
 	s := patient(t, a)
 	id := s.start("alice")
 	e := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
-	question := e.take(1)[0].body["message"].(map[string]any)["id"].(string)
+	question := e.take().body["message"].(map[string]any)["id"].(string)
 	a.words <- "half"
-	e.take(1)
+	e.take()
 	cancel := func(body string, headers ...string) bool {
 		got := s.send("POST", "/api/chat/conversations/"+strings.ToUpper(id)+"/cancel", "alice", body, headers...)
 		require.Equal(t, 200, got.status, got.text)
@@ -371,7 +368,7 @@ func TestAStreamThatIsQuietShowsThatItLives(t *testing.T) {
 	sender := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
 	follower := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream?follow=true", "")
 	for _, e := range []*eventReader{sender, follower} {
-		require.Equal(t, "message.accepted", names(e.take(1)))
+		require.Equal(t, "message.accepted", e.take().name)
 		for beats := 0; beats < 2; {
 			line, err := e.lines.ReadString('\n')
 			require.NoError(t, err)
@@ -381,6 +378,6 @@ func TestAStreamThatIsQuietShowsThatItLives(t *testing.T) {
 		}
 	}
 	close(a.words)
-	require.Equal(t, "done", names(follower.take(1)))
-	require.Equal(t, "done", names(sender.take(1)))
+	require.Equal(t, "done", follower.take().name)
+	require.Equal(t, "done", sender.take().name)
 }
