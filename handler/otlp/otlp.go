@@ -3,10 +3,12 @@ package otlp
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"net/http"
+	"sync"
 	"time"
 
+	"chatkeep/handler/panics"
 	"chatkeep/handler/telemetry"
 
 	"go.opentelemetry.io/otel"
@@ -25,6 +27,8 @@ type Config struct {
 	Interval   time.Duration     // between two sendings of the metrics
 	Sampler    sdktrace.Sampler  // of the requests whose spans are recorded
 	Attributes []attribute.KeyValue
+
+	transport http.RoundTripper // nil: the network
 }
 
 // IsOn reports whether anything is sent.
@@ -32,8 +36,8 @@ func (c Config) IsOn() bool { return c.Traces != "" || c.Metrics != "" }
 
 // Export is what is sent until it is closed.
 type Export struct {
-	traces  *sdktrace.TracerProvider // nil: none
-	metrics *sdkmetric.MeterProvider // nil: none
+	shutdowns []func(context.Context) error // of the signals that are sent
+	log       *slog.Logger
 }
 
 const (
@@ -47,37 +51,38 @@ const (
 func Start(c Config, recorder *telemetry.Recorder, log *slog.Logger) *Export {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Debug("telemetry", "err", err) })) // or it would write to stderr
 	about := resource.NewSchemaless(c.Attributes...)
-	e := &Export{}
+	e := &Export{log: log}
 	if c.Traces != "" {
-		e.traces = sdktrace.NewTracerProvider(
+		traces := sdktrace.NewTracerProvider(
 			sdktrace.WithResource(about), sdktrace.WithSampler(c.Sampler),
 			sdktrace.WithBatcher(&spanExporter{newSender(c, c.Traces, "traces", log)},
 				sdktrace.WithMaxQueueSize(maxWaiting), sdktrace.WithMaxExportBatchSize(maxBatch), sdktrace.WithBatchTimeout(spansEvery),
 				sdktrace.WithExportTimeout(c.Timeout)),
 		)
-		recorder.Tracer = e.traces.Tracer(telemetry.Scope)
+		e.shutdowns = append(e.shutdowns, traces.Shutdown)
+		recorder.Tracer = traces.Tracer(telemetry.Scope)
 	}
 	if c.Metrics != "" {
-		e.metrics = sdkmetric.NewMeterProvider(
+		metrics := sdkmetric.NewMeterProvider(
 			sdkmetric.WithResource(about),
 			sdkmetric.WithReader(sdkmetric.NewPeriodicReader(&metricExporter{newSender(c, c.Metrics, "metrics", log)},
 				sdkmetric.WithInterval(c.Interval), sdkmetric.WithTimeout(c.Timeout),
 				sdkmetric.WithProducer(&producer{recorder: recorder, started: time.Now(), log: log}))),
 		)
+		e.shutdowns = append(e.shutdowns, metrics.Shutdown)
 	}
 	return e
 }
 
 // Close sends what waits, until ctx ends.
 func (e *Export) Close(ctx context.Context) {
-	var errs []error
-	if e.traces != nil {
-		errs = append(errs, e.traces.Shutdown(ctx))
+	var all sync.WaitGroup
+	for _, shutdown := range e.shutdowns {
+		panics.Go(&all, e.log, func() {
+			if err := shutdown(ctx); err != nil {
+				e.log.Debug("telemetry", "err", err)
+			}
+		})
 	}
-	if e.metrics != nil {
-		errs = append(errs, e.metrics.Shutdown(ctx))
-	}
-	if err := errors.Join(errs...); err != nil {
-		otel.Handle(err)
-	}
+	all.Wait()
 }

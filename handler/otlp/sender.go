@@ -30,12 +30,16 @@ type sender struct {
 }
 
 func newSender(c Config, url, signal string, log *slog.Logger) *sender {
+	transport := c.transport
+	if transport == nil {
+		transport = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+			MaxIdleConns: 1, IdleConnTimeout: 90 * time.Second,
+		}
+	}
 	return &sender{
 		client: &http.Client{
-			Transport: &http.Transport{
-				Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-				MaxIdleConns: 1, IdleConnTimeout: 90 * time.Second,
-			},
+			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the headers are for one server
 		},
 		url: url, headers: c.Headers, timeout: c.Timeout, signal: signal, log: log,

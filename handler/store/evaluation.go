@@ -62,7 +62,8 @@ func (r *Redis) State() telemetry.Client {
 	return telemetry.Client{Down: r.breaker.admit() != nil, Waits: int64(pool.WaitCount), Waited: time.Duration(pool.WaitDurationNs)}
 }
 
-// CountTrips has all clients of the process count the round trips of calls whose span is recorded, with those that repeat one that failed.
+// CountTrips has all clients of the process count the round trips of calls whose span is recorded: also those that repeat one that failed, and
+// those that a new connection begins with.
 func CountTrips() { redis.SetOTelRecorder(trips{}) }
 
 // tripsKey is of a context with the *atomic.Int64 that counts its round trips.
