@@ -38,8 +38,8 @@ torture: ## break everything around two handlers for FOR, and keep books; SEED r
 abuse: ## one user takes more than its share while another talks, each way for FOR; prints what that one notices
 	go test ./handler/torture -run 'TestAbuse$$' -v -count=1 -timeout 0 -abuse.for $(or $(FOR),10s)
 
-bench: ## what a request costs, beside a yardstick server, in about 75 seconds; OPS=start,send and ROUNDS=3 make it less
-	@go run ./scripts/bench $(if $(OPS),-ops $(OPS)) $(if $(ROUNDS),-rounds $(ROUNDS))
+bench: ## what a request costs, beside a yardstick server, in about 75 seconds; OPS=start,send and ROUNDS=3 make it less, WITH="NAME=value" sets the handler up
+	@go run ./scripts/bench $(if $(OPS),-ops $(OPS)) $(if $(ROUNDS),-rounds $(ROUNDS)) $(WITH)
 
 bench-go: ## the benchmarks of single packages
 	go test -run '^$$' -bench . -benchmem ./handler/...

@@ -45,10 +45,10 @@ func (e *environment) turns(c *config) {
 			"AGENT_CONTEXT_BYTES", "262144", "and their bytes: the newest whole messages; 0: none", integer(&c.chat.ContextBytes, 0, 16<<20),
 		},
 		setting{
-			"AGENT_CONNECT_TIMEOUT", "5s", "for a connection to the agent", duration(&c.deadlines.Connect, 10*time.Millisecond, time.Minute),
+			"AGENT_CONNECT_TIMEOUT", "5s", "for a connection to the agent, with its TLS handshake", duration(&c.deadlines.Connect, 10*time.Millisecond, time.Minute),
 		},
 		setting{
-			"AGENT_FIRST_BYTE_TIMEOUT", "30s", "for the first byte of its answer",
+			"AGENT_FIRST_BYTE_TIMEOUT", "30s", "for the first byte of its answer, all tries together",
 			duration(&c.deadlines.FirstByte, 10*time.Millisecond, longestCall),
 		},
 		setting{

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/hosttest"
@@ -61,6 +65,53 @@ var conformance = []asked{
 	{"POST /api/chat/send", `{"conversationId":"00000000-0000-7000-8000-000000000000","text":"hi"}`, "", 404, "not_found"},
 	{"POST /api/chat/send", `{"conversationId":"{id}","text":"hi"}`, stranger, 401, "unauthenticated"},
 	{"DELETE /api/chat/send", ``, "", 404, ""},
+	{"POST /api/chat/send", `{"conversationId":"{id}","text":"hi"}`, "Accept: text/event-stream", 200, ""},
+	{"POST /api/chat/send", `{"conversationId":"{id}","text":"hi"}`, "Accept: text/event-stream\nIdempotency-Key: s", 200, ""},
+	{"POST /api/chat/send", `{"conversationId":"{id}","text":""}`, "Accept: text/event-stream", 400, "invalid_request"},
+
+	{"GET /api/chat/conversations/{id}/stream", ``, "", 204, ""},
+	{"GET /api/chat/conversations/{id}/stream", ``, "Last-Event-ID: 1-1", 200, ""},
+	{"HEAD /api/chat/conversations/{id}/stream", ``, "Last-Event-ID: 1-1", 200, ""},
+	{"GET /api/chat/conversations/{id}/stream?after=1-1", ``, "", 200, ""},
+	{"GET /api/chat/conversations/{id}/stream?after=9-1", ``, "", 204, ""},
+	{"GET /api/chat/conversations/{id}/stream", ``, "Last-Event-ID: x", 400, "invalid_request"},
+	{"GET /api/chat/conversations/{id}/stream?follow=1", ``, "", 400, "invalid_request"},
+	{"GET /api/chat/conversations/00000000-0000-7000-8000-000000000000/stream", ``, "", 404, "not_found"},
+	{"GET /api/chat/conversations/{id}/stream", ``, stranger, 401, "unauthenticated"},
+	{"POST /api/chat/conversations/{id}/stream", `{}`, "", 404, ""},
+
+	{"POST /api/chat/conversations/{id}/cancel", ``, "", 200, ""},
+	{"POST /api/chat/conversations/{id}/cancel", `{}`, "Idempotency-Key: c", 200, ""},
+	{"POST /api/chat/conversations/{id}/cancel", `{"messageId":7}`, "", 400, "invalid_request"},
+	{"POST /api/chat/conversations/00000000-0000-7000-8000-000000000000/cancel", ``, "", 404, "not_found"},
+	{"POST /api/chat/conversations/{id}/cancel", ``, stranger, 401, "unauthenticated"},
+	{"GET /api/chat/conversations/{id}/cancel", ``, "", 404, ""},
+
+	{"POST /api/chat/ui", `{"id":"{id}","messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"hi"}]}]}`, "", 200, ""},
+	{"POST /api/chat/ui", `{"id":"{id}","messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"hi"}]}]}`, "Accept: */*", 200, ""},
+	{"POST /api/chat/ui", `{"id":"{id}","messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"an edit"}]}]}`, "", 422, "idempotency_key_reused"},
+	{"POST /api/chat/ui", `{"id":"{id}","trigger":"regenerate-message"}`, "", 409, "turn_complete"},
+	{"POST /api/chat/ui", `{"id":"{id}","messages":[]}`, "", 400, "invalid_request"},
+	{"POST /api/chat/ui", `{"id":"{id}","messages":[{"id":"m","role":"user","parts":[{"type":"file"}]}]}`, "", 400, "invalid_request"},
+	{"POST /api/chat/ui", ``, "", 415, "unsupported_media_type"},
+	{"POST /api/chat/ui", `{"id":"00000000-0000-7000-8000-000000000000","trigger":"regenerate-message"}`, "", 404, "not_found"},
+	{"POST /api/chat/ui", `{"id":"{id}","trigger":"regenerate-message"}`, stranger, 401, "unauthenticated"},
+	{"GET /api/chat/ui", ``, "", 404, ""},
+
+	{"GET /api/chat/ui/{id}", ``, "", 200, ""},
+	{"HEAD /api/chat/ui/{id}", ``, "", 200, ""},
+	{"GET /api/chat/ui/{id}?limit=3", ``, "", 200, ""},
+	{"GET /api/chat/ui/{id}?limit=0", ``, "", 400, "invalid_request"},
+	{"GET /api/chat/ui/00000000-0000-7000-8000-000000000000", ``, "", 404, "not_found"},
+	{"GET /api/chat/ui/{id}", ``, stranger, 401, "unauthenticated"},
+	{"DELETE /api/chat/ui/{id}", ``, "", 404, ""},
+
+	{"GET /api/chat/ui/{id}/stream", ``, "", 204, ""},
+	{"HEAD /api/chat/ui/{id}/stream", ``, "", 204, ""},
+	{"GET /api/chat/ui/x/stream", ``, "", 400, "invalid_request"},
+	{"GET /api/chat/ui/00000000-0000-7000-8000-000000000000/stream", ``, "", 404, "not_found"},
+	{"GET /api/chat/ui/{id}/stream", ``, stranger, 401, "unauthenticated"},
+	{"POST /api/chat/ui/{id}/stream", `{}`, "", 404, ""},
 
 	{"GET /api/chat/conversations/{id}", ``, "", 200, ""},
 	{"GET /api/chat/conversations/{id}?limit=1", ``, "", 200, ""},
@@ -129,7 +180,70 @@ func TestTheRoutesSpeakHTTPThroughTheHost(t *testing.T) {
 	require.Empty(t, d.host.Exits())
 }
 
+// A stream that lasts a minute, of an agent that says a word every 20 s, comes word by word through the played host and through the host's own
+// forwarding part, and shows meanwhile that it lives.
+func TestAStreamOfAMinute(t *testing.T) {
+	t.Parallel()
+	const between = 20500 * time.Millisecond // two words, in which two heartbeats come
+	d := deploy(t, "REDIS_URL=redis://"+redistest.Start(t).Addr, "AGENT_ECHO_DELAY="+between.String())
+	streams := func(t *testing.T, url string) *sync.WaitGroup {
+		t.Helper()
+		var all sync.WaitGroup
+		for path, body := range map[string]string{
+			"/api/chat/send": `{"conversationId":%q,"text":"one two three four"}`,
+			"/api/chat/ui":   `{"id":%q,"messages":[{"id":"m","role":"user","parts":[{"type":"text","text":"one two three four"}]}]}`,
+		} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+path, strings.NewReader(fmt.Sprintf(body, d.start("alice"))))
+			require.NoError(t, err)
+			request.Header.Set("Authorization", "Bearer "+d.issuer.Token(authtest.LocalTenant, "alice", nil))
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Accept", "text/event-stream")
+			all.Go(func() {
+				began := time.Now()
+				told, lasted, err := words(request)
+				assert.NoError(t, err, path)
+				assert.Equal(t, []string{"one ", ": hb", "two ", ": hb", "three ", ": hb", "four"}, told, path)
+				assert.Greater(t, time.Since(began), time.Minute, path)
+				assert.Greater(t, lasted, 2*between, "%s: the beginning came with the end", path)
+			})
+		}
+		return &all
+	}
+	played := streams(t, d.host.URL)
+	t.Run("the forwarder does the same", func(t *testing.T) {
+		streams(t, hosttest.StartForwarder(t, packaged(t), d.host.HandlerURL(), nil)).Wait()
+	})
+	played.Wait()
+}
+
+// words are those of a stream of either encoding, with one heartbeat where some came between them; it lasted from the first word to its end.
+func words(request *http.Request) (told []string, lasted time.Duration, err error) {
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var first time.Time
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		data, _ := strings.CutPrefix(lines.Text(), "data: ")
+		var delta struct{ MessageID, Text, Delta string }
+		_ = json.Unmarshal([]byte(data), &delta) // of what is none, nothing
+		switch {
+		case delta.MessageID != "" && delta.Text != "", delta.Delta != "":
+			if len(told) == 0 {
+				first = time.Now()
+			}
+			told = append(told, cmp.Or(delta.Delta, delta.Text))
+		case lines.Text() == ": hb" && len(told) > 0 && told[len(told)-1] != ": hb":
+			told = append(told, ": hb")
+		}
+	}
+	return told, time.Since(first), lines.Err()
+}
+
 var (
+	delta  = regexp.MustCompile("id: .*\nevent: delta\ndata: .*\n\n") // of which an answer that comes at once may have none
 	newID  = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 	moment = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z|"nextCursor":"[^"]*"|"(uptimeSeconds|latencyMs|[a-zA-Z]*(Ms|Seconds))":[0-9.]+`)
 )
@@ -143,6 +257,7 @@ func (d *deployment) conform(t *testing.T, url, user string) []string {
 	names := make(map[string]string)
 	lengths := make(map[string]int64)
 	tellsNothing := func(text string) string {
+		text = delta.ReplaceAllString(text, "")
 		text = newID.ReplaceAllStringFunc(text, func(id string) string {
 			if names[id] == "" {
 				names[id] = fmt.Sprintf("id %d", len(names))

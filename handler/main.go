@@ -21,6 +21,7 @@ import (
 	"chatkeep/handler/api"
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/otlp"
 	"chatkeep/handler/panics"
 	"chatkeep/handler/store"
@@ -43,7 +44,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var untilSignal sync.WaitGroup
-	panics.Go(&untilSignal, slog.New(slog.NewJSONHandler(os.Stdout, nil)), func() {
+	panics.Go(&untilSignal, logs.New(os.Stdout, slog.LevelInfo), func() {
 		<-ctx.Done()
 		stop() // a second signal ends the process at once
 	})
@@ -70,15 +71,15 @@ func exitCode(err error, getenv func(string) string) int {
 // run serves until ctx ends, then lets running turns finish. It logs JSON lines to stdout and nothing elsewhere.
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
 	level := new(slog.LevelVar)
-	log := slog.New(slog.NewJSONHandler(stdout, &slog.HandlerOptions{Level: level}))
+	log := logs.New(stdout, level)
 	cfg, err := readConfig(getenv)
 	if err != nil {
-		log.Error("bad settings", "err", err)
+		log.ErrorContext(ctx, "bad settings", "err", err)
 		return err
 	}
 	level.Set(cfg.logLevel)
 	for _, warning := range cfg.warnings {
-		log.Warn("doubtful setting", "warning", warning)
+		log.WarnContext(ctx, "doubtful setting", "warning", warning)
 	}
 
 	recorder := &telemetry.Recorder{}
@@ -98,7 +99,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		about.Store = "redis"
 		conversations, recorder.Client = kept, kept.State
 	} else {
-		log.Warn("REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
+		log.WarnContext(ctx, "REDIS_URL not set. Using in-memory store. Data will be lost on restart.")
 	}
 	if cfg.telemetry.IsOn() {
 		export := otlp.Start(cfg.telemetry, recorder, log)
@@ -115,7 +116,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	panics.Go(&background, log, func() { recorder.Run(untilEnd, log) })
 	answers, err := cfg.answers(log)
 	if err != nil {
-		log.Error("no credential for the agent", "err", err)
+		log.ErrorContext(ctx, "no credential for the agent", "err", err)
 		return err
 	}
 	service := chat.NewService(conversations, answers, cfg.chat, log)
@@ -137,11 +138,11 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		if errors.Is(err, syscall.EADDRINUSE) && !cfg.underHost {
 			err = fmt.Errorf("%w: end what listens there, or choose another PORT", err)
 		}
-		log.Error("cannot listen", "err", err)
+		log.ErrorContext(ctx, "cannot listen", "err", err)
 		service.Close(ctx)
 		return err
 	}
-	log.Info("started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
+	log.InfoContext(ctx, "started", "version", version, "address", listener.Addr().String(), "store", about.Store, "agent", cfg.agent)
 	return serve(ctx, server, listener, service, cfg.grace, log)
 }
 
@@ -209,7 +210,7 @@ func command(ctx context.Context, args []string, getenv func(string) string, t a
 		_, _ = fmt.Fprintln(t.Err, err)
 		return admin.Refused
 	}
-	log := slog.New(slog.NewJSONHandler(t.Err, nil))
+	log := logs.New(t.Err, slog.LevelInfo)
 	kept, closeRedis, err := openRedis(cfg, nil, log)
 	if err != nil {
 		return admin.Failed // the log says why
@@ -255,10 +256,10 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, serv
 	var err error
 	select {
 	case err = <-failed:
-		log.Error("stopped serving", "err", err)
+		log.ErrorContext(ctx, "stopped serving", "err", err)
 		grace = 0
 	case <-ctx.Done():
-		log.Info("stopping", "grace", grace.String())
+		log.InfoContext(ctx, "stopping", "grace", grace.String())
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
@@ -266,7 +267,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, serv
 	serving.Wait() // the listener is closed
 	service.Close(drain)
 	if late != nil {
-		log.Warn("stopped with requests still running; their turns are ended")
+		log.WarnContext(ctx, "stopped with requests still running; their turns are ended")
 		moment, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastMoment)
 		defer cancel()
 		_ = server.Shutdown(moment)

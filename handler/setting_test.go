@@ -118,6 +118,37 @@ func TestSettingsAreInTheExample(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// The pages of the agents name each of their settings, and none that there is not, and what an echo can be told.
+func TestThePagesOfTheAgentsAreTrue(t *testing.T) {
+	var pages strings.Builder
+	for _, name := range []string{"agents.md", "agents-copilotstudio.md", "streaming.md"} {
+		page, err := os.ReadFile("../docs/" + name)
+		require.NoError(t, err)
+		pages.WriteString(string(page))
+	}
+	known := make(map[string]bool)
+	for _, a := range table() {
+		for _, s := range a.settings {
+			known[s.name] = true
+			if s.name == "AGENT" || regexp.MustCompile("^(AGENT|OPENAI|COPILOTSTUDIO)_").MatchString(s.name) {
+				require.Contains(t, pages.String(), "`"+s.name)
+			}
+		}
+	}
+	for _, name := range regexp.MustCompile(`\b[A-Z]+(_[A-Z]+)+\b`).FindAllString(pages.String(), -1) {
+		require.True(t, known[name], name)
+	}
+	source, err := os.ReadFile("agent/echo.go")
+	require.NoError(t, err)
+	told := func(text, form string) (all []string) {
+		for _, found := range regexp.MustCompile(form).FindAllStringSubmatch(text, -1) {
+			all = append(all, found[1])
+		}
+		return all
+	}
+	require.ElementsMatch(t, told(string(source), `case "(/[a-z]+)"`), told(pages.String(), "(?m)^\\| `(/[a-z]+)` "))
+}
+
 // What main reads beside the settings is the platform's.
 func TestNothingElseIsRead(t *testing.T) {
 	known := map[string]bool{"WEBSITE_INSTANCE_ID": true, "CONTAINER_NAME": true, "IDENTITY_ENDPOINT": true}

@@ -49,6 +49,7 @@ go build -tags playground -o "$local/" ./handler ./scripts/devissuer
 
 cleanup() {
   trap - EXIT
+  trap '' INT TERM HUP # a second Ctrl-C leaves nothing behind
   kill "${issuer:-}" "${handler:-}" 2>/dev/null || true
   wait
   if [ -n "${sockets:-}" ]; then
@@ -57,12 +58,20 @@ cleanup() {
   fi
 }
 trap cleanup EXIT
-trap 'exit 0' INT TERM
+trap 'exit 0' INT TERM HUP
+
+# answers says whether a Redis listens at a socket: answers SOCKET.
+answers() { [ "$(redis-cli -s "$1" ping 2>/dev/null)" = PONG ]; }
 
 # A private Redis listens at a socket alone, in a folder that is ours. It is a daemon, so that the playground can start it, too.
 if [ -n "${REDIS:-}" ]; then
-  sockets=$(mktemp -d)
   mkdir -p "$local/redis"
+  before=$(sed -n 's/^unixsocket "\(.*\)"$/\1/p' "$local/redis.conf" 2>/dev/null || true)
+  if [ -n "$before" ] && answers "$before"; then # two would write the same files
+    echo "Another make run keeps conversations in $local/redis. End it, or, if there is none, what it left: redis-cli -s $before shutdown" >&2
+    exit 1
+  fi
+  sockets=$(mktemp -d)
   cat >"$local/redis.conf" <<TEXT
 port 0
 unixsocket "$sockets/redis"
@@ -75,9 +84,13 @@ maxmemory-policy noeviction
 TEXT
   redis-server "$local/redis.conf"
   for _ in $(seq 100); do
-    if redis-cli -s "$sockets/redis" ping 2>/dev/null | grep -q PONG; then break; fi
+    if answers "$sockets/redis"; then break; fi
     sleep 0.1
   done
+  if ! answers "$sockets/redis"; then
+    echo "Redis did not start; $local/redis/log says why." >&2
+    exit 1
+  fi
   export REDIS_URL=unix://$sockets/redis PLAYGROUND_REDIS=$local/redis.conf
 fi
 

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -213,6 +214,9 @@ func (e *refusedError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("copilot studio: status %d %s", e.status, e.code))
 }
 
+// Cause is for the log.
+func (e *refusedError) Cause() logs.Cause { return logs.Status }
+
 const maxRefusal = 64 << 10 // bytes of a refusal that are read
 
 var (
@@ -229,7 +233,7 @@ func refused(response *http.Response) error {
 	claims := claimsOf.FindStringSubmatch(challenge)
 	err := refusalOf(response.StatusCode, text)
 	if response.StatusCode == http.StatusUnauthorized && claims != nil && strings.Contains(challenge, "insufficient_claims") {
-		return &chat.Failure{Code: chat.ErrInsufficientClaims.Code, Challenge: claimsChallenge(claims[1]), Err: err}
+		return &chat.Failure{Code: chat.ErrInsufficientClaims.Code, Claims: claims[1], Err: err}
 	}
 	if err.Code == chat.ErrAgentBusy.Code {
 		err.RetryAfter = retryAfter(response.Header)

@@ -138,12 +138,14 @@ func TestCopilotStudioGreetsAndAnswers(t *testing.T) {
 func TestMicrosoftsClientDoesTheSame(t *testing.T) {
 	t.Parallel()
 	s := startStudio(t)
+	s.d2e.mu.Lock() // the client is another process, so nothing else orders this before its requests
 	s.d2e.script["hi"] = func(a *d2eAnswer) {
 		a.delta(1, "Hel")
 		a.delta(2, "lo")
 		a.activity(`{"type":"message","id":"a1","text":"Hello","entities":[{"type":"streaminfo","streamType":"final","streamId":"s1"}]}`)
 		a.end()
 	}
+	s.d2e.mu.Unlock()
 	theirs := nodetest.Command(t, "testdata/d2e-node", "client.mjs", s.d2e.URL+d2ePath+"/old?api-version=2022-03-01-preview", "for-ann")
 	var stderr bytes.Buffer
 	theirs.Stderr = &stderr
@@ -411,7 +413,7 @@ func TestFailuresOfCopilotStudio(t *testing.T) {
 		"401":                           {says(401, `{}`), *chat.ErrAgentFailed, nil, 1},
 		"more claims": {
 			says(401, ``, "WWW-Authenticate", `Bearer realm="", error="insufficient_claims", claims="eyJhIjoxfQ=="`),
-			chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`}, nil, 1,
+			chat.Failure{Code: "insufficient_claims", Claims: "eyJhIjoxfQ=="}, nil, 1,
 		},
 		"403":                      {says(403, `{"error":{"code":"Forbidden"}}`), *chat.ErrAgentForbidden, nil, 1},
 		"denied":                   {says(400, `D2EAccessDenied`), *chat.ErrAgentForbidden, nil, 1},
@@ -458,7 +460,7 @@ func TestFailuresOfCopilotStudio(t *testing.T) {
 			failure, ok := errors.AsType[*chat.Failure](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, row.want.Code, failure.Code, "%v", err)
-			require.Equal(t, row.want.Challenge, failure.Challenge)
+			require.Equal(t, row.want.Claims, failure.Claims)
 			require.Equal(t, row.want.RetryAfter, failure.RetryAfter)
 			require.Equal(t, row.kept, texts(reply))
 			require.Len(t, s.d2e.received(), 1+int(row.posts))

@@ -45,8 +45,11 @@ func (e Echo) Answer(ctx context.Context, _ chat.Caller, q chat.Question, emit f
 		panic("it was told to panic")
 	case "/none":
 		return chat.Reply{}, nil
-	case "/half": // of a character
-		return textReply("ill-formed \xf0\x9f"), nil
+	case "/half": // characters
+		for i := range len(rest) {
+			emit(chat.Event{Kind: chat.DeltaEvent, Text: rest[i : i+1]})
+		}
+		return e.say(ctx, rest, func(chat.Event) {})
 	case "/status":
 		emit(chat.Event{Kind: chat.StatusEvent, Text: "Thinking…"})
 		return e.say(ctx, rest, emit)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"chatkeep/handler/agent"
 	"chatkeep/handler/chat"
@@ -50,8 +49,9 @@ func TestEchoDoesAsItIsTold(t *testing.T) {
 	reply, _, err = say(t.Context(), "/none")
 	require.NoError(t, err)
 	require.Empty(t, reply.Messages)
-	reply, _, _ = say(t.Context(), "/half")
-	require.False(t, utf8.ValidString(reply.Messages[0].Text))
+	reply, events, _ = say(t.Context(), "/half ü")
+	require.Equal(t, "ü", reply.Messages[0].Text)
+	require.Equal(t, []chat.Event{{Kind: chat.DeltaEvent, Text: "\xc3"}, {Kind: chat.DeltaEvent, Text: "\xbc"}}, events)
 	_, events, _ = say(t.Context(), "/status x")
 	require.Equal(t, chat.StatusEvent, events[0].Kind)
 	reply, _, _ = say(t.Context(), "/card")

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -213,14 +214,14 @@ var entraWord = regexp.MustCompile(`^[a-z_]{1,40}$`)
 func exchangeFailure(err error) error {
 	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
 	if !ok || failed.RawResponse == nil {
-		return &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("on behalf of: no answer of Entra (%T)", rootOf(err))}
+		return &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: logs.Because(logs.CauseOf(err), fmt.Errorf("on behalf of: no answer of Entra (%T)", rootOf(err)))}
 	}
 	response := failed.RawResponse
 	var r refusal
 	if body, err := runtime.Payload(response); err == nil && len(body) <= entraTokenErrors {
 		_ = json.Unmarshal(body, &r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) // else the status says enough
 	}
-	f := &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("on behalf of: %s", r.codes(response.StatusCode))}
+	f := &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: logs.Because(logs.Auth, fmt.Errorf("on behalf of: %s", r.codes(response.StatusCode)))}
 	has := func(codes []int64) bool {
 		return slices.ContainsFunc(r.Codes, func(code int64) bool { return slices.Contains(codes, code) })
 	}
@@ -228,13 +229,13 @@ func exchangeFailure(err error) error {
 	case response.StatusCode == http.StatusTooManyRequests || response.StatusCode == http.StatusServiceUnavailable:
 		f.Code, f.RetryAfter = chat.ErrAgentBusy.Code, retryAfter(response.Header)
 	case r.Claims != "":
-		f.Code, f.Challenge = chat.ErrInsufficientClaims.Code, claimsChallenge(base64.StdEncoding.EncodeToString([]byte(r.Claims)))
+		f.Code, f.Claims = chat.ErrInsufficientClaims.Code, base64.StdEncoding.EncodeToString([]byte(r.Claims))
 	case r.Error == "consent_required" || r.SubError == "consent_required" || has(noConsent):
 		f.Code = chat.ErrConsentRequired.Code
 	case has(notAllowed):
 		f.Code = chat.ErrAgentForbidden.Code
 	case r.Error == "interaction_required" || has(signIn):
-		f.Code, f.Challenge = chat.ErrInsufficientClaims.Code, `Bearer error="invalid_token"`
+		f.Code = chat.ErrInsufficientClaims.Code
 	}
 	return f
 }
@@ -251,9 +252,4 @@ func (r refusal) codes(status int) string {
 		words = append(words, "AADSTS"+strconv.FormatInt(code, 10))
 	}
 	return strings.Join(words, " ")
-}
-
-// claimsChallenge is WWW-Authenticate for claims in base64 that the user must sign in with.
-func claimsChallenge(claims string) string {
-	return `Bearer error="insufficient_claims", claims="` + claims + `"`
 }

@@ -189,12 +189,12 @@ func TestRefusalsOfEntra(t *testing.T) {
 	}{
 		"more claims": {
 			400, fmt.Sprintf(`{"error":"interaction_required","error_codes":[50076],"claims":%q}`, claims),
-			&chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(claims)) + `"`},
+			&chat.Failure{Code: "insufficient_claims", Claims: base64.StdEncoding.EncodeToString([]byte(claims))},
 			"400 interaction_required AADSTS50076",
 		},
-		"interaction": {400, `{"error":"interaction_required"}`, &chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="invalid_token"`}, "400 interaction_required"},
+		"interaction": {400, `{"error":"interaction_required"}`, &chat.Failure{Code: "insufficient_claims"}, "400 interaction_required"},
 		"session over": {
-			400, `{"error":"invalid_grant","error_codes":[50173]}`, &chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="invalid_token"`}, "400 invalid_grant AADSTS50173",
+			400, `{"error":"invalid_grant","error_codes":[50173]}`, &chat.Failure{Code: "insufficient_claims"}, "400 invalid_grant AADSTS50173",
 		},
 		"no consent": {
 			400, `{"error":"invalid_grant","suberror":"consent_required","error_codes":[65001],"error_description":"Ann Example"}`, chat.ErrConsentRequired,
@@ -224,7 +224,7 @@ func TestRefusalsOfEntra(t *testing.T) {
 			failure, ok := errors.AsType[*chat.Failure](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, row.want.Code, failure.Code)
-			require.Equal(t, row.want.Challenge, failure.Challenge)
+			require.Equal(t, row.want.Claims, failure.Claims)
 			require.Equal(t, row.want.RetryAfter, failure.RetryAfter)
 			require.Contains(t, err.Error(), row.text)
 			for _, secret := range []string{"s3cret", string(caller.Token), "Ann Example"} {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/go-json-experiment/json"
 )
@@ -58,7 +59,7 @@ func (o *OpenAI) Answer(ctx context.Context, _ chat.Caller, q chat.Question, emi
 		if key, err = o.config.Token(limited); limited.Err() != nil {
 			return chat.Reply{}, context.Cause(limited)
 		} else if err != nil {
-			return chat.Reply{}, failed("openai", fmt.Errorf("no token: %T", err)) // what it says may quote one
+			return chat.Reply{}, failed("openai", logs.Because(logs.Auth, fmt.Errorf("no token: %T", err))) // what it says may quote one
 		}
 	}
 	header := http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {"application/json"}, "Accept": {"text/event-stream"}}
@@ -308,7 +309,7 @@ func (e modelError) failure(status int) *chat.Failure {
 	if !plainWord.MatchString(code) {
 		code = "unknown"
 	}
-	f := &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: fmt.Errorf("openai: status %d %s", status, code)}
+	f := &chat.Failure{Code: chat.ErrAgentFailed.Code, Err: logs.Because(logs.Status, fmt.Errorf("openai: status %d %s", status, code))}
 	switch {
 	case code == contentFilter:
 		f.Code = chat.ErrContentFiltered.Code

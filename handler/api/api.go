@@ -15,6 +15,7 @@ import (
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/panics"
 	"chatkeep/handler/telemetry"
 )
@@ -113,7 +114,7 @@ func (s *Server) routes() []route {
 		{"ui-stream", http.MethodGet, "/api/chat/ui/{conversationId}/stream", nil, s.signedIn(s.uiStream)},
 		{"list-conversations", http.MethodPost, "/api/chat/list-conversations", nil, s.signedIn(s.listConversations)},
 		{"export", http.MethodGet, "/api/chat/export", nil, s.signedIn(s.export)},
-		{"openapi", http.MethodGet, "/api/openapi.json", nil, s.openapi},
+		{"openapi", http.MethodGet, "/api/openapi.json", []string{"If-None-Match"}, s.openapi},
 		{"health", http.MethodGet, "/health", nil, s.health},
 		{"", http.MethodGet, "/{$}", nil, s.probe},
 	}
@@ -189,7 +190,8 @@ func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	ctx, span := s.trace(r)
 	ctx, cancel := context.WithDeadlineCause(ctx, w.end.Add(-answerTime), errTimeout)
 	defer cancel()
-	r = r.WithContext(ctx)
+	id := requestID(r)
+	r = r.WithContext(logs.With(ctx, logs.Request{ID: id, TraceID: traceID(r)}))
 	w.request = r
 	defer func() { s.record(w, r, span, time.Since(began)) }()
 	defer func() {
@@ -198,7 +200,7 @@ func (s *Server) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	header := w.Header()
-	header.Set("X-Request-Id", requestID(r))
+	header.Set("X-Request-Id", id)
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -236,6 +238,100 @@ func TestACallThatTakesTooLongIsAnswered(t *testing.T) {
 		status, text = ask("GET", "/api/chat/conversations/"+id, "", 0)
 		require.Equal(t, 200, status)
 		require.Contains(t, text, `"role":"assistant"`, "the turn was ended with its request")
+	})
+}
+
+// counting says a number a second, until it has said sixty.
+type counting struct{ agent.Echo }
+
+func (counting) Answer(ctx context.Context, _ chat.Caller, _ chat.Question, emit func(chat.Event)) (chat.Reply, error) {
+	var said strings.Builder
+	for n := range 60 {
+		word := fmt.Sprint(n, " ")
+		said.WriteString(word)
+		emit(chat.Event{Kind: chat.DeltaEvent, Text: word})
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return chat.Reply{}, context.Cause(ctx)
+		}
+	}
+	return chat.Reply{Messages: []chat.Message{{Kind: chat.Text, Text: said.String()}}}, nil
+}
+
+// A stream ends in order when its call may last no longer: in time, with a whole frame, and where clients take a stream that ends for a whole
+// answer with an error. Its turn goes on, and with the last id nothing is missed.
+func TestAStreamEndsBeforeItsCallMust(t *testing.T) {
+	const callMax = 20 * time.Second
+	long := settings
+	long.AgentTimeout = 100 * time.Second
+	atSomeTime(t, counting{}, long, func(t *testing.T, s *timed) {
+		s.server.limits.Call, s.server.limits.Stream = callMax, time.Hour
+		client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return s.dial(), nil }}}
+		defer client.CloseIdleConnections()
+		call := func(method, path, body string, headers ...string) *eventReader {
+			request, err := http.NewRequestWithContext(t.Context(), method, "http://x"+path, strings.NewReader(body))
+			require.NoError(t, err)
+			for _, header := range append(headers, strings.TrimSpace(s.token), "Accept: text/event-stream", "Content-Type: application/json") {
+				name, value, _ := strings.Cut(header, ": ")
+				request.Header.Set(name, value)
+			}
+			answer, err := client.Do(request)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = answer.Body.Close() })
+			return &eventReader{t: t, answer: answer, lines: bufio.NewReader(answer.Body)}
+		}
+		start := func() string {
+			answer := call("POST", "/api/chat/start", "{}").answer
+			var started struct{ ConversationID string }
+			require.NoError(t, json.NewDecoder(answer.Body).Decode(&started))
+			require.NoError(t, answer.Body.Close())
+			return started.ConversationID
+		}
+		// until reads a stream that must end in time, and from wherever it ends the rest of its turn.
+		until := func(id string, e *eventReader) (all []event, calls int) {
+			for {
+				began := time.Now()
+				all = append(all, e.rest()...)
+				require.Less(t, time.Since(began), callMax)
+				calls++
+				require.Less(t, calls, 10)
+				if all[len(all)-1].name == "done" {
+					return all, calls
+				}
+				e = call("GET", "/api/chat/conversations/"+id+"/stream", "", "Last-Event-ID: "+all[len(all)-1].id)
+			}
+		}
+		id := start()
+		send := fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id)
+		sent, calls := until(id, call("POST", "/api/chat/send", send, "Idempotency-Key: k"))
+		require.Equal(t, 4, calls, "of 60 s")
+		whole := call("POST", "/api/chat/send", send, "Idempotency-Key: k").rest()
+		require.Equal(t, whole, sent, "what was read in pieces is not the turn")
+
+		follower := call("GET", "/api/chat/conversations/"+id+"/stream?follow=true", "")
+		require.NoError(t, call("POST", "/api/chat/send", send, "Idempotency-Key: l").answer.Body.Close()) // a hang-up stops nothing
+		followed, calls := until(id, follower)
+		require.Equal(t, 4, calls)
+		whole = call("POST", "/api/chat/send", send, "Idempotency-Key: l").rest()
+		require.Equal(t, whole, followed)
+
+		id = start()
+		frames := uiFrames(call("POST", "/api/chat/ui", submit(id, "m", "hi")))
+		require.Regexp(t, `^start text-start( text-delta)+ text-end data-error error$`, types(frames))
+		require.Equal(t, "timeout", frames[len(frames)-2]["data"].(map[string]any)["code"])
+		frames = uiFrames(call("GET", "/api/chat/ui/"+id+"/stream", ""))
+		require.Equal(t, "error", frames[len(frames)-1]["type"])
+		time.Sleep(10 * time.Second)
+		frames = uiFrames(call("GET", "/api/chat/ui/"+id+"/stream", ""))
+		require.Equal(t, "finish", frames[len(frames)-1]["type"], "the turn did not go on")
+		var joined strings.Builder
+		for _, frame := range frames {
+			if frame["type"] == "text-delta" {
+				joined.WriteString(frame["delta"].(string))
+			}
+		}
+		require.Equal(t, whole[len(whole)-2].body["text"], joined.String())
 	})
 }
 

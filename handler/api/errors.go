@@ -9,6 +9,7 @@ import (
 
 	"chatkeep/handler/auth"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 )
 
 // problem is an error as the caller sees it: RFC 9457, application/problem+json, and nothing internal.
@@ -20,6 +21,7 @@ type problem struct {
 	Code      string         `json:"code"`
 	RequestID string         `json:"requestId"`
 	Errors    []fieldProblem `json:"errors,omitzero"`
+	Claims    string         `json:"claims,omitzero"` // in base64, that the user must sign in with
 
 	retryAfter string // seconds
 	quota      int64  // turns a minute, when they are used up
@@ -52,8 +54,9 @@ var (
 	errForbidden = errors.New("not through our Front Door")
 
 	errTooManyAtOnce = errors.New("too many requests in progress")
-	errTimeout       = errors.New("the call took too long")
-	errOldHost       = errors.New("the host is too old")
+	errTimeout       = logs.Because(logs.Timeout, errors.New("the call took too long"))
+	errOldHost       = logs.Because(logs.Host, errors.New("it knows no enableProxyingHttpRequest of host.json, and calls functions in its own JSON; "+
+		"update the Functions runtime of the app, or locally azure-functions-core-tools"))
 )
 
 // problems says how each error is answered; the first that matches counts. Details say what to do next.
@@ -102,7 +105,7 @@ var failures = map[string]problem{
 	chat.ErrAgentConversationLost.Code: {Status: 410, Code: "agent_conversation_lost", Detail: "The agent no longer knows this conversation. Start a new one."},
 	chat.ErrConsentRequired.Code:       {Status: 403, Code: "consent_required", Detail: "Nobody has consented to this API's calling the agent for you. Ask your administrator."},
 	chat.ErrContentFiltered.Code:       {Status: 422, Code: "content_filtered", Detail: "A content filter refused your message or its answer. Say it in other words."},
-	chat.ErrInsufficientClaims.Code:    {Status: 401, Code: "insufficient_claims", Detail: "The agent asks for more. Sign in again with the claims of WWW-Authenticate."},
+	chat.ErrInsufficientClaims.Code:    {Status: 401, Code: "insufficient_claims", Detail: "The agent asks for a newer sign-in. Sign in again, then repeat the request.", challenge: `Bearer error="invalid_token"`},
 	chat.ErrTurnLost.Code:              {Status: 504, Code: "agent_timeout", Detail: "The turn took too long. Your message is kept as failed; send it again."},
 }
 
@@ -142,7 +145,10 @@ func problemOfFailure(f *chat.Failure) problem {
 	if f.RetryAfter > 0 {
 		p.retryAfter = seconds(f.RetryAfter)
 	}
-	p.challenge = f.Challenge
+	if f.Claims != "" {
+		p.Claims, p.challenge = f.Claims, `Bearer error="insufficient_claims", claims="`+f.Claims+`"`
+		p.Detail = "The agent asks for more than this sign-in. Sign in again with the claims given here, then repeat the request."
+	}
 	return p
 }
 

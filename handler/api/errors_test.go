@@ -41,11 +41,9 @@ func TestProblems(t *testing.T) {
 		},
 		"to be tried later":       {&chat.Failure{Code: "agent_failed", RetryAfter: 1100 * time.Millisecond}, 502, "agent_failed", map[string]string{"Retry-After": "2"}},
 		"to be tried in a moment": {&chat.Failure{Code: "agent_timeout", RetryAfter: time.Millisecond}, 504, "agent_timeout", map[string]string{"Retry-After": "1"}},
-		"with something to do": {
-			&chat.Failure{Code: "agent_failed", Challenge: `Bearer scope="x"`}, 502, "agent_failed", map[string]string{"WWW-Authenticate": `Bearer scope="x"`},
-		},
+		"an old sign-in":          {chat.ErrInsufficientClaims, 401, "insufficient_claims", map[string]string{"WWW-Authenticate": `Bearer error="invalid_token"`}},
 		"with claims to sign in with, whatever its cause": {
-			&chat.Failure{Code: "insufficient_claims", Challenge: `Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`, Err: auth.ErrExpired},
+			&chat.Failure{Code: "insufficient_claims", Claims: "eyJhIjoxfQ==", Err: auth.ErrExpired},
 			401, "insufficient_claims", map[string]string{"WWW-Authenticate": `Bearer error="insufficient_claims", claims="eyJhIjoxfQ=="`},
 		},
 		"repeated": {&chat.ReplayedError{Err: chat.ErrAgentTimeout}, 504, "agent_timeout", map[string]string{replayedHeader: "true"}},

@@ -7,10 +7,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// tooOld is for operators, once.
-const tooOld = "the Functions host is too old: it knows no enableProxyingHttpRequest of host.json, and calls functions in its own JSON; " +
-	"update the Functions runtime of the app, or locally azure-functions-core-tools"
-
 // isInvocation tells whether a host from before enableProxyingHttpRequest calls a function: POST /<function>, with the request in JSON
 // of the host's own. It reads the body. No route of ours is at such a path, but for health, which takes no POST.
 func isInvocation(w *response, r *http.Request) bool {

@@ -157,17 +157,17 @@ func (s *Server) outcome(w *response, r *http.Request, err error) problem {
 	outage := s.outages.of(p.Code)
 	switch {
 	case errors.Is(err, errOldHost):
-		s.oldHost.Do(func() { s.log.ErrorContext(r.Context(), tooOld) })
+		s.oldHost.Do(func() { s.log.ErrorContext(r.Context(), "the Functions host is too old", "code", p.Code, "err", err) })
 	case outage != nil:
 		outage.failed(r.Context(), err)
 	case p.Status >= 500 && !replayed:
 		s.log.ErrorContext(r.Context(), "request failed",
 			"method", r.Method, "route", r.Pattern, "status", p.Status, "code", p.Code,
-			"requestId", p.RequestID, "traceId", traceID(r), "caller", s.callers.of(w.owner), "err", err)
+			"caller", s.callers.of(w.owner), "err", err)
 	}
 	if p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden { // why is for operators, who ask for it; it quotes nothing
 		s.log.DebugContext(r.Context(), "request refused",
-			"route", r.Pattern, "status", p.Status, "code", p.Code, "requestId", p.RequestID, "err", err)
+			"route", r.Pattern, "status", p.Status, "code", p.Code, "err", err)
 	}
 	return p
 }

@@ -23,11 +23,13 @@ type eventEncoder interface {
 	begin() []byte
 	// append adds what is sent for an event.
 	append(b []byte, e chat.StreamEvent) ([]byte, error)
+	// breakOff returns what is sent when the stream ends for a reason of ours, which matters unless its turn has told its end.
+	breakOff(why error) []byte
 }
 
 // serveStream sends a stream until it ends, the call may last no longer, or nobody takes it. It closes the stream.
 //
-// What breaks a stream off, but for its own error event, is nobody's error: a client knows by the last event, and comes again.
+// What breaks a stream off, but for its own error event, is nobody's error: it ends in order, a client knows by the last event, and comes again.
 func (s *Server) serveStream(w *response, r *http.Request, stream *chat.Stream, encoding eventEncoder) error {
 	defer stream.Close()
 	header := w.Header()
@@ -57,12 +59,18 @@ func (s *Server) serveStream(w *response, r *http.Request, stream *chat.Stream, 
 		switch {
 		case errors.Is(err, errQuiet):
 			b = append(b, ": hb\n\n"...)
-		case errors.Is(err, io.EOF) || r.Context().Err() != nil:
-			return nil
-		case err != nil:
+			continue
+		case err == nil:
+			continue
+		case errors.Is(err, io.EOF): // the turn has ended, or the process does
+			err = chat.ErrUnavailable
+		case r.Context().Err() != nil:
+			err = context.Cause(r.Context())
+		default:
 			s.outcome(w, r, err)
-			return nil
 		}
+		_, _ = w.Write(encoding.breakOff(err))
+		return nil
 	}
 }
 
@@ -113,6 +121,9 @@ func (o ownEvents) append(b []byte, e chat.StreamEvent) ([]byte, error) {
 	oneLine(b[start:])
 	return append(b, "\n\n"...), nil
 }
+
+// breakOff says nothing: a client sees that the last event was no end.
+func (ownEvents) breakOff(error) []byte { return nil }
 
 // oneLine makes one line of JSON: between its tokens a line's end is a space.
 func oneLine(text []byte) {

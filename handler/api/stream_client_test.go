@@ -29,7 +29,7 @@ func TestAStreamThroughTheHost(t *testing.T) {
 	body := fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id)
 	ctx, hangUp := context.WithCancel(t.Context())
 	e := s.stream(ctx, "POST", "/api/chat/send", body)
-	require.Equal(t, "message.accepted", e.take(1)[0].name, "the first byte waits for the agent")
+	require.Equal(t, "message.accepted", e.take().name, "the first byte waits for the agent")
 	for range 3 {
 		for line := ""; !strings.HasPrefix(line, ": hb"); {
 			var err error
@@ -38,8 +38,8 @@ func TestAStreamThroughTheHost(t *testing.T) {
 		}
 	}
 	a.words <- "one "
-	first := e.take(1)
-	require.Equal(t, "one ", first[0].body["text"])
+	first := e.take()
+	require.Equal(t, "one ", first.body["text"])
 	hangUp()
 	select {
 	case call := <-calls:
@@ -48,8 +48,8 @@ func TestAStreamThroughTheHost(t *testing.T) {
 		require.Fail(t, "the call lives on in the host")
 	}
 	a.words <- "two"
-	resumed := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream", "", "Last-Event-ID: "+first[0].id)
-	require.Equal(t, "two", resumed.take(1)[0].body["text"])
+	resumed := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream", "", "Last-Event-ID: "+first.id)
+	require.Equal(t, "two", resumed.take().body["text"])
 	close(a.words)
 	require.Equal(t, "message card message suggested done", names(resumed.rest()))
 }

@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"chatkeep/handler/agent"
 	"chatkeep/handler/auth/authtest"
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 	"chatkeep/handler/store"
 
 	"github.com/stretchr/testify/require"
@@ -96,6 +98,7 @@ func (s *service) stream(ctx context.Context, method, path, body string, headers
 func (e *eventReader) next() (event, bool) {
 	e.t.Helper()
 	var next event
+	var wire strings.Builder
 	for {
 		line, err := e.lines.ReadString('\n')
 		if err == io.EOF && line == "" {
@@ -103,15 +106,20 @@ func (e *eventReader) next() (event, bool) {
 		}
 		require.NoError(e.t, err)
 		require.NotContains(e.t, line, "\r")
+		wire.WriteString(line)
 		line = strings.TrimSuffix(line, "\n")
 		name, value, _ := strings.Cut(line, ": ")
 		switch name {
 		case "":
-			if strings.HasPrefix(line, ": ") {
+			switch {
+			case strings.HasPrefix(line, ": "):
 				e.comments++
-			} else if next.name != "" {
+			case next.name != "":
 				require.NoError(e.t, json.Unmarshal([]byte(next.data), &next.body))
+				require.NoError(e.t, contract.Load(e.t).Event("Event", wire.String()))
 				return next, true
+			default:
+				wire.Reset()
 			}
 		case "id":
 			next.id = value
@@ -128,15 +136,11 @@ func (e *eventReader) next() (event, bool) {
 	}
 }
 
-func (e *eventReader) take(n int) []event {
+func (e *eventReader) take() event {
 	e.t.Helper()
-	var all []event
-	for range n {
-		next, ok := e.next()
-		require.True(e.t, ok, "the stream ended early")
-		all = append(all, next)
-	}
-	return all
+	next, ok := e.next()
+	require.True(e.t, ok, "the stream ended early")
+	return next
 }
 
 func (e *eventReader) rest() []event {
@@ -173,7 +177,7 @@ func TestASendIsStreamed(t *testing.T) {
 	id := s.start("alice")
 	body := fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id)
 	e := s.stream(t.Context(), "POST", "/api/chat/send", body, "Idempotency-Key: k", "Accept: application/json, text/event-stream")
-	accepted := e.take(1)[0]
+	accepted := e.take()
 	require.Equal(t, "1000", e.retry)
 	require.Equal(t, 1, e.comments)
 	require.Equal(t, "1-1", accepted.id)
@@ -182,7 +186,7 @@ func TestASendIsStreamed(t *testing.T) {
 
 	resumed := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream", "", "Last-Event-ID: 1-1")
 	a.words <- "Hello, "
-	delta := e.take(1)[0] // while the agent is at it
+	delta := e.take() // while the agent is at it
 	require.Equal(t, "delta", delta.name)
 	require.Equal(t, "Hello, ", delta.body["text"])
 	a.words <- "world"
@@ -213,6 +217,21 @@ func TestASendIsStreamed(t *testing.T) {
 	}
 }
 
+// An agent may cut characters in two; readers get them whole.
+func TestDeltasAreOfWholeCharacters(t *testing.T) {
+	const said = "Grüße 👩‍🚀, 東京"
+	s := open(t)
+	var told strings.Builder
+	for _, e := range s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"/half %s"}`, s.start("alice"), said)).rest() {
+		if e.name == "delta" {
+			text := e.body["text"].(string)
+			require.NotContains(t, text, "\uFFFD")
+			told.WriteString(text)
+		}
+	}
+	require.Equal(t, said, told.String())
+}
+
 func TestAStreamedFailureIsAnEvent(t *testing.T) {
 	a := teller{words: make(chan string, 9), fails: true}
 	s := patient(t, a)
@@ -228,6 +247,59 @@ func TestAStreamedFailureIsAnEvent(t *testing.T) {
 	delete(events[3].body, "requestId")
 	delete(unstreamed.body, "requestId")
 	require.Equal(t, unstreamed.body, events[3].body)
+}
+
+// demanding asks of each question for another sign-in, until a user has one.
+type demanding struct {
+	agent.Echo
+	asked *atomic.Int32
+}
+
+func (a demanding) Answer(ctx context.Context, c chat.Caller, q chat.Question, emit func(chat.Event)) (chat.Reply, error) {
+	n := a.asked.Add(1)
+	if n > 4 {
+		return a.Echo.Answer(ctx, c, q, emit)
+	}
+	return chat.Reply{}, &chat.Failure{Code: chat.ErrInsufficientClaims.Code, Claims: fmt.Sprintf("e30%d", n)}
+}
+
+// What to sign in with is told where the failure is: in the problem and in both kinds of streams. Repeated, the request asks the agent anew, and what is
+// told is of that moment; a stream that is resumed has none of it.
+func TestWhatToSignInWithIsTold(t *testing.T) {
+	s := patient(t, demanding{asked: new(atomic.Int32)})
+	id, ui := s.start("alice"), s.start("alice")
+	body := fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id)
+	plain := s.send("POST", "/api/chat/send", "alice", body, "Idempotency-Key: k")
+	requireProblem(t, plain, 401, "insufficient_claims")
+	require.Equal(t, "e301", plain.body["claims"])
+	require.Equal(t, `Bearer error="insufficient_claims", claims="e301"`, plain.header.Get("WWW-Authenticate"))
+
+	events := s.stream(t.Context(), "POST", "/api/chat/send", body, "Idempotency-Key: k").rest()
+	require.Equal(t, "message.accepted error", names(events))
+	again := s.send("POST", "/api/chat/send", "alice", body, "Idempotency-Key: k")
+	require.Equal(t, "e302", events[1].body["claims"])
+	require.Equal(t, "e303", again.body["claims"])
+	for _, problem := range []map[string]any{plain.body, events[1].body, again.body} {
+		delete(problem, "requestId")
+		delete(problem, "claims")
+	}
+	require.Equal(t, plain.body, events[1].body, "an error is exactly the problem")
+	require.Equal(t, plain.body, again.body)
+
+	resumed := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream?after=1-40001", "").rest()
+	require.Equal(t, "error", names(resumed))
+	require.Equal(t, "insufficient_claims", resumed[0].body["code"])
+	require.NotContains(t, resumed[0].body, "claims", "a challenge of the past")
+
+	frames := uiFrames(s.stream(t.Context(), "POST", "/api/chat/ui", submit(ui, "m", "hi")))
+	require.Equal(t, "start data-error error", types(frames))
+	require.Equal(t, "e304", frames[1]["data"].(map[string]any)["claims"])
+
+	sent := s.send("POST", "/api/chat/send", "alice", body, "Idempotency-Key: k")
+	require.Equal(t, 200, sent.status)
+	require.Empty(t, sent.header.Get(replayedHeader))
+	frames = uiFrames(s.stream(t.Context(), "POST", "/api/chat/ui", submit(ui, "m", "hi")))
+	require.Equal(t, "finish", frames[len(frames)-1]["type"])
 }
 
 // Until the turn has begun, a refusal is a plain problem with its status.
@@ -264,9 +336,9 @@ func TestCancel(t *testing.T) {
 	s := patient(t, a)
 	id := s.start("alice")
 	e := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
-	question := e.take(1)[0].body["message"].(map[string]any)["id"].(string)
+	question := e.take().body["message"].(map[string]any)["id"].(string)
 	a.words <- "half"
-	e.take(1)
+	e.take()
 	cancel := func(body string, headers ...string) bool {
 		got := s.send("POST", "/api/chat/conversations/"+strings.ToUpper(id)+"/cancel", "alice", body, headers...)
 		require.Equal(t, 200, got.status, got.text)
@@ -293,15 +365,19 @@ func TestAStreamThatIsQuietShowsThatItLives(t *testing.T) {
 	s := patient(t, a)
 	s.server.maxQuiet = 5 * time.Millisecond
 	id := s.start("alice")
-	e := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
+	sender := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
 	follower := s.stream(t.Context(), "GET", "/api/chat/conversations/"+id+"/stream?follow=true", "")
-	for range 5 {
-		line, err := e.lines.ReadString('\n')
-		require.NoError(t, err)
-		_ = line
+	for _, e := range []*eventReader{sender, follower} {
+		require.Equal(t, "message.accepted", e.take().name)
+		for beats := 0; beats < 2; {
+			line, err := e.lines.ReadString('\n')
+			require.NoError(t, err)
+			if line == ": hb\n" {
+				beats++
+			}
+		}
 	}
-	time.Sleep(20 * time.Millisecond)
 	close(a.words)
-	require.Equal(t, "message.accepted done", names(follower.take(2)))
-	require.Greater(t, follower.comments, 1)
+	require.Equal(t, "done", follower.take().name)
+	require.Equal(t, "done", sender.take().name)
 }

@@ -119,7 +119,7 @@ func tracing(t *testing.T, a chat.Agent) (*service, *tracetest.SpanRecorder) {
 func attributesOf(span sdktrace.ReadOnlySpan) map[string]string {
 	all := make(map[string]string)
 	for _, a := range span.Attributes() {
-		all[string(a.Key)] = a.Value.Emit()
+		all[string(a.Key)] = a.Value.String()
 	}
 	return all
 }

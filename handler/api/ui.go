@@ -34,8 +34,9 @@ var errArray = errors.New("not an array")
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (l *lastOf) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	l.index = -1
-	if d.PeekKind() != jsontext.KindBeginArray {
-		if err := d.SkipValue(); err != nil {
+	kind := d.PeekKind()
+	if kind != jsontext.KindBeginArray {
+		if err := d.SkipValue(); err != nil || kind == jsontext.KindNull {
 			return err
 		}
 		return errArray

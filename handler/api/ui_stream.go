@@ -38,6 +38,7 @@ type uiEvents struct {
 	reports bool
 	said    map[string]*uiText // by message id
 	open    []string           // the messages whose text has begun and not ended, as they began
+	isOver  bool               // the end is told
 }
 
 // uiText is the text of a message as far as it was sent. The client cannot take it back, so it is only compared.
@@ -79,12 +80,25 @@ func (u *uiEvents) append(b []byte, e chat.StreamEvent) ([]byte, error) {
 		if e.Sent.Message.State == chat.Cancelled {
 			reason = "other"
 		}
+		u.isOver = true
 		b = u.endAll(b)
 		b = append(b, `data: {"type":"finish","finishReason":"`+reason+"\"}\n\ndata: [DONE]\n\n"...)
 	case chat.ErrorEvent:
-		b = u.fail(u.endAll(b), e.Err)
+		if u.reports {
+			b = u.fail(b, u.server.outcome(u.w, u.r, e.Err))
+		} else {
+			b = u.fail(b, u.server.problem(u.w, e.Err))
+		}
 	}
 	return b, nil
+}
+
+// breakOff tells why: to the client a stream that just ends is a whole answer.
+func (u *uiEvents) breakOff(why error) []byte {
+	if u.isOver {
+		return nil
+	}
+	return u.fail(nil, u.server.problem(u.w, why))
 }
 
 // say adds to the text of a message.
@@ -149,16 +163,16 @@ func (u *uiEvents) endAll(b []byte) []byte {
 }
 
 // fail tells a problem: its code and request id to the application, and its detail as the error that the client throws.
-func (u *uiEvents) fail(b []byte, err error) []byte {
-	var p problem
-	if u.reports {
-		p = u.server.outcome(u.w, u.r, err)
-	} else {
-		p = u.server.problem(u.w, err)
-	}
+func (u *uiEvents) fail(b []byte, p problem) []byte {
+	u.isOver = true
+	b = u.endAll(b)
 	b = frame(b, func(b []byte) []byte {
 		b = appendString(append(b, `{"type":"data-error","transient":true,"data":{"code":`...), p.Code)
-		return append(appendString(append(b, `,"requestId":`...), p.RequestID), "}}"...)
+		b = appendString(append(b, `,"requestId":`...), p.RequestID)
+		if p.Claims != "" {
+			b = appendString(append(b, `,"claims":`...), p.Claims)
+		}
+		return append(b, "}}"...)
 	})
 	b = frame(b, func(b []byte) []byte {
 		return append(appendString(append(b, `{"type":"error","errorText":`...), p.Detail), '}')

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/contract"
 
 	"github.com/stretchr/testify/require"
 )
@@ -47,6 +48,7 @@ func uiFrame(e *eventReader) (frame map[string]any) {
 	for {
 		line, err := e.lines.ReadString('\n')
 		require.NoError(e.t, err, "the stream ended without [DONE]")
+		require.NoError(e.t, contract.Load(e.t).Event("UIFrame", line))
 		if line == "data: [DONE]\n" {
 			end, err := e.lines.ReadString('\n')
 			require.NoError(e.t, err)
@@ -182,7 +184,7 @@ func TestUIFailureAndRegenerate(t *testing.T) {
 	id := s.start("alice")
 	words <- "half"
 	close(words)
-	for n, body := range []string{submit(id, "m", "hi"), regenerate(id)} {
+	for n, body := range []string{submit(id, "m", "hi"), fmt.Sprintf(`{"id":%q,"messages":null,"trigger":"regenerate-message"}`, id)} {
 		e := s.stream(t.Context(), "POST", "/api/chat/ui", body)
 		frames := uiFrames(e)
 		if n == 0 {

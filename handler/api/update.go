@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -37,9 +38,11 @@ func (p *patch[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // update changes a conversation.
 func (s *Server) update(w *response, r *http.Request, caller chat.Caller) error {
 	id := strings.ToLower(r.PathValue("conversationId"))
-	w.Header().Set("Accept-Patch", "application/json, "+mergePatch)
 	req, err := decode[updateRequest](w, r, false)
 	if err != nil {
+		if errors.Is(err, errMediaType) {
+			w.Header().Set("Accept-Patch", "application/json, "+mergePatch) // RFC 5789, 2.2
+		}
 		return err
 	}
 	change, err := req.change(r, id)

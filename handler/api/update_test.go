@@ -36,7 +36,9 @@ func TestUpdate(t *testing.T) {
 	a = s.send("PATCH", path, "alice", `{}`, "Content-Type: Application/Merge-Patch+JSON; charset=utf-8")
 	require.Equal(t, `W/"3"`, a.header.Get("ETag"), "nothing is no change")
 
-	requireProblem(t, s.send("PATCH", path, "alice", `{}`, "Content-Type: application/json-patch+json"), 415, "unsupported_media_type")
+	a = s.send("PATCH", path, "alice", `{}`, "Content-Type: application/json-patch+json")
+	requireProblem(t, a, 415, "unsupported_media_type")
+	require.Equal(t, "application/json, application/merge-patch+json", a.header.Get("Accept-Patch"))
 	requireProblem(t, s.send("POST", "/api/chat/start", "alice", `{}`, merge), 415, "unsupported_media_type")
 	requireProblem(t, s.send("PATCH", path, "bob", `{"title":"mine"}`), 404, "not_found")
 	require.Equal(t, 200, s.send("PATCH", path, "alice", `{"status":"archived"}`).status)

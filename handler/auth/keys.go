@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"chatkeep/handler/logs"
 	"chatkeep/handler/panics"
 )
 
@@ -95,7 +96,7 @@ func (s *keyStore) get(ctx context.Context, kid string) (heldKey, error) {
 		select {
 		case <-running:
 		case <-limit.C:
-			return heldKey{}, fmt.Errorf("%w: the issuer is slow", ErrKeysUnavailable)
+			return heldKey{}, logs.Because(logs.Timeout, fmt.Errorf("%w: the issuer is slow", ErrKeysUnavailable))
 		case <-ctx.Done():
 			return heldKey{}, fmt.Errorf("%w: %w", ErrKeysUnavailable, ctx.Err())
 		}
@@ -170,7 +171,7 @@ func (s *keyStore) fetch(search bool) {
 	panics.Go(&fetching, s.log, func() {
 		defer close(done)
 		var keys map[string]key
-		err := panics.Recover(s.log, func() (err error) {
+		err := panics.Recover(context.Background(), s.log, func() (err error) {
 			keys, err = s.read()
 			return err
 		})
@@ -274,7 +275,7 @@ func (s *keyStore) open(ctx context.Context) (io.ReadCloser, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("the issuer answered %d", resp.StatusCode)
+		return nil, logs.Because(logs.Status, fmt.Errorf("the issuer answered %d", resp.StatusCode))
 	}
 	return resp.Body, nil
 }

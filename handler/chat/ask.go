@@ -27,7 +27,7 @@ func (s *Service) ask(
 	defer func() { stop(nil); keeping.Wait() }()
 	var reply Reply
 	asking, span := telemetry.Begin(ctx, name, trace.SpanKindClient)
-	err := panics.Recover(s.log, func() (err error) {
+	err := panics.Recover(ctx, s.log, func() (err error) {
 		reply, err = call(asking)
 		return err
 	})
@@ -63,7 +63,7 @@ func (s *Service) keepLease(ctx context.Context, stop context.CancelCauseFunc, r
 		case <-ticker.C:
 		}
 		asked := time.Now()
-		err := panics.Recover(s.log, func() error { return renew(ctx) })
+		err := panics.Recover(ctx, s.log, func() error { return renew(ctx) })
 		if err == nil {
 			held = asked
 		} else if why := s.leaseLost(err, held); why != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"chatkeep/handler/logs"
 )
 
 // Why a request is refused or fails. Each is one answer to the caller.
@@ -35,7 +37,7 @@ var (
 	// ErrUnavailable means the store cannot answer now. Whether a change was made is not known.
 	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrDamaged means that what is stored contradicts itself, as after an eviction or a change by hand.
-	ErrDamaged = errors.New("the conversation is damaged")
+	ErrDamaged = logs.Because(logs.Damaged, errors.New("the conversation is damaged"))
 )
 
 // Failure is why a turn that had begun has no answer, or why a conversation could not be opened. The user's message stays, as Failed.
@@ -43,7 +45,7 @@ var (
 type Failure struct {
 	Code       string        // stored with the turn, and shown to the caller
 	RetryAfter time.Duration // when it is worth trying again; 0: not known
-	Challenge  string        // what the caller's client must do, as in WWW-Authenticate; empty: nothing
+	Claims     string        // in base64, that the user must sign in with; of ErrInsufficientClaims
 	Err        error         // the cause, for the log; never shown or stored
 }
 
@@ -55,6 +57,20 @@ func (f *Failure) Error() string {
 }
 
 func (f *Failure) Unwrap() error { return f.Err }
+
+// Cause is the class of the cause, for the log; empty where Err tells it.
+func (f *Failure) Cause() logs.Cause {
+	switch f.Code {
+	case ErrAgentTimeout.Code:
+		return logs.Timeout
+	case ErrAgentBusy.Code:
+		return logs.Busy
+	case ErrTurnLost.Code:
+		return logs.Lost
+	default:
+		return ""
+	}
+}
 
 // Is implements errors.Is.
 func (f *Failure) Is(target error) bool {
@@ -86,9 +102,14 @@ var (
 	ErrConsentRequired = &Failure{Code: "consent_required"}
 	// ErrAgentConversationLost means that the agent no longer knows the conversation.
 	ErrAgentConversationLost = &Failure{Code: "agent_conversation_lost"}
-	// ErrInsufficientClaims means that the user must sign in again as its Challenge says.
+	// ErrInsufficientClaims means that the user must sign in again: with its Claims, if it has any. They are of that moment, and not stored.
 	ErrInsufficientClaims = &Failure{Code: "insufficient_claims"}
 )
+
+// NotTaken reports whether a failure says that the agent has nothing of the question: then its request, repeated, takes the turn up again.
+func NotTaken(code string) bool {
+	return code == ErrNotAsked.Code || code == ErrAgentBusy.Code || code == ErrInsufficientClaims.Code
+}
 
 // BusyError means that another turn of the conversation lives, at most for Left more.
 type BusyError struct {

@@ -32,7 +32,7 @@ func (g *group) spawn(ctx context.Context, do func(context.Context)) bool {
 	g.ends[&end] = struct{}{}
 	panics.Go(&g.all, g.log, func() {
 		defer g.forget(&end)
-		do(ctx)
+		_ = panics.Recover(ctx, g.log, func() error { do(ctx); return nil })
 	})
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"chatkeep/handler/logs"
 	"chatkeep/handler/telemetry"
 )
 
@@ -63,7 +64,7 @@ func (s *Service) EndStreams() {
 }
 
 // errClosing means that the process ends.
-var errClosing = fmt.Errorf("closing: %w", ErrUnavailable)
+var errClosing = logs.Because(logs.Closing, fmt.Errorf("closing: %w", ErrUnavailable))
 
 // Start opens a conversation with the agent and stores it. When the agent fails, nothing is stored. A start that has begun goes on
 // when ctx ends.

@@ -47,7 +47,7 @@ func (s *Service) claim(ctx context.Context, owner Owner, c Claim) (made *Conver
 	defer cancel()
 	noTurn := func() <-chan struct{} { return nil }
 	err = whileBusy(waitCtx, noTurn, func(ctx context.Context) error {
-		return panics.Recover(s.log, func() (err error) {
+		return panics.Recover(ctx, s.log, func() (err error) {
 			made, err = s.store.Claim(ctx, owner, c)
 			return err
 		})
@@ -83,7 +83,7 @@ func (s *Service) runStart(ctx context.Context, o *opening) bool {
 	o.done = make(chan struct{})
 	return s.turns.spawn(ctx, func(ctx context.Context) {
 		defer close(o.done)
-		o.err = panics.Recover(s.log, func() (err error) {
+		o.err = panics.Recover(ctx, s.log, func() (err error) {
 			o.started, err = s.makeConversation(ctx, o)
 			return err
 		})

@@ -25,8 +25,8 @@ type Store interface {
 	Start(ctx context.Context, owner Owner, s Start) (Conversation, error)
 	// Begin appends a user message as Pending, and takes the turn under b.Token until its lease ends. A conversation that was given no title,
 	// not even an empty one by Update, gets b.Title.
-	// If a record identifies the request, nothing is appended. A finished turn is returned; one that failed with ErrNotAsked, and which is
-	// still last, is resumed. The other records of b then identify the request too.
+	// If a record identifies the request, nothing is appended. A finished turn is returned; one that failed and is NotTaken, and which is
+	// still last, is resumed as a turn more. The other records of b then identify the request too.
 	// ErrClosed: not active. ErrFull: no room for a question and an answer. ErrKeyReused: a record has another fingerprint.
 	// ErrMessageIDTaken: a message of the conversation has the id. *BusyError: another turn lives, or this one under another token.
 	// ErrQuota: no room for the message. *RateError: too many turns.

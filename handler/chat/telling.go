@@ -275,7 +275,7 @@ func (s *Service) keepTelling(ctx context.Context, stop context.CancelCauseFunc,
 		asked := time.Now()
 		written = asked
 		var appended Appended
-		err := panics.Recover(s.log, func() (err error) {
+		err := panics.Recover(ctx, s.log, func() (err error) {
 			appended, err = s.appendBatch(ctx, t)
 			return err
 		})

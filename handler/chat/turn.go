@@ -146,7 +146,7 @@ func (e *runningError) Error() string { return "its turn runs" }
 // tryBegin is not cancelled when ctx ends, because its outcome would be unknown.
 func (s *Service) tryBegin(ctx context.Context, t *turn) error {
 	t.times.tried = time.Now()
-	err := panics.Recover(s.log, func() (err error) {
+	err := panics.Recover(ctx, s.log, func() (err error) {
 		t.begun, err = s.store.Begin(context.WithoutCancel(ctx), t.caller.Owner, t.conversationID, t.request)
 		return err
 	})
@@ -214,13 +214,13 @@ func (s *Service) run(ctx context.Context, t *turn) bool {
 		s.recorder.TurnsRunning.Add(1)
 		t.times.began = time.Now()
 		defer s.count(t)
-		bug := panics.Recover(s.log, func() error {
+		bug := panics.Recover(ctx, s.log, func() error {
 			t.sent, t.err = s.answer(ctx, t)
 			return nil
 		})
 		if bug != nil {
 			t.err = bug
-			_ = panics.Recover(s.log, func() error {
+			_ = panics.Recover(ctx, s.log, func() error {
 				_, err := s.fail(ctx, t, Reply{}, bug)
 				return err
 			})

@@ -263,13 +263,13 @@ func TestAFailingAgentLeavesTheMessageAsFailed(t *testing.T) {
 }
 
 func TestAnAgentSaysWhyItFailed(t *testing.T) {
-	busy := &chat.Failure{Code: "agent_busy", RetryAfter: time.Minute, Challenge: "Bearer", Err: errors.New("secret words")}
+	forbidden := &chat.Failure{Code: "agent_forbidden", RetryAfter: time.Minute, Claims: "e30=", Err: errors.New("secret words")}
 	for name, c := range map[string]struct {
 		err          error
 		want, replay *chat.Failure
 	}{
-		"a failure":                   {busy, busy, &chat.Failure{Code: "agent_busy"}},
-		"a failure that is wrapped":   {fmt.Errorf("agent: %w", busy), busy, &chat.Failure{Code: "agent_busy"}},
+		"a failure":                   {forbidden, forbidden, &chat.Failure{Code: "agent_forbidden"}},
+		"a failure that is wrapped":   {fmt.Errorf("agent: %w", forbidden), forbidden, &chat.Failure{Code: "agent_forbidden"}},
 		"a failure without a code":    {&chat.Failure{}, chat.ErrAgentFailed, chat.ErrAgentFailed},
 		"a failure that is our own":   {chat.ErrNotAsked, chat.ErrAgentFailed, chat.ErrAgentFailed},
 		"its own deadline":            {context.DeadlineExceeded, chat.ErrAgentFailed, chat.ErrAgentFailed},
@@ -285,7 +285,7 @@ func TestAnAgentSaysWhyItFailed(t *testing.T) {
 			require.True(t, ok)
 			require.Equal(t, c.want.Code, failure.Code)
 			require.Equal(t, c.want.RetryAfter, failure.RetryAfter)
-			require.Equal(t, c.want.Challenge, failure.Challenge)
+			require.Equal(t, c.want.Claims, failure.Claims)
 
 			_, err = s.Send(t.Context(), alice, id, keyed("key", "hello"))
 			replayed, ok := errors.AsType[*chat.ReplayedError](err)
@@ -653,6 +653,39 @@ func TestARepeatedSendFailsAsTheFirst(t *testing.T) {
 		}
 		require.Equal(t, []string{"user question failed", "user question failed"}, history(t, s, id))
 	})
+}
+
+// A question that the agent did not take is asked again by its own request, when the agent is less busy or the user has signed in anew.
+func TestATurnThatWasNotTakenIsTakenUpAgain(t *testing.T) {
+	for _, failure := range []*chat.Failure{{Code: "agent_busy", RetryAfter: time.Second}, {Code: "insufficient_claims", Claims: "e30="}} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			s := serve(t, store.NewMemory(limits), agentFunc(func(context.Context, chat.Question) (chat.Reply, error) {
+				if asked++; asked <= 2 {
+					return chat.Reply{}, failure
+				}
+				return saying("taken"), nil
+			}))
+			id := start(t, s)
+			_, err := s.Send(t.Context(), alice, id, keyed("key", "question"))
+			require.ErrorIs(t, err, failure)
+			stream := tell(t, s, id, keyed("key", "question"))
+			require.False(t, stream.Replayed)
+			events := restOf(t, stream)
+			require.Equal(t, chat.EventID{Seq: 1, N: 20_001}, events[0].ID)
+			told, _ := errors.AsType[*chat.Failure](events[1].Err)
+			require.Equal(t, failure, told)
+
+			sent, err := s.Send(t.Context(), alice, id, keyed("key", "question"))
+			require.NoError(t, err)
+			require.False(t, sent.Replayed)
+			require.Equal(t, []string{"user question complete", "assistant taken complete"}, history(t, s, id))
+			again, err := s.Send(t.Context(), alice, id, keyed("key", "question"))
+			require.NoError(t, err)
+			require.True(t, again.Replayed)
+			require.Equal(t, 3, asked)
+		})
+	}
 }
 
 func TestARepeatOfATurnThatWasLostSaysSo(t *testing.T) {

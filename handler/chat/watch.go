@@ -148,7 +148,7 @@ func (w *watch) look(ctx context.Context, st *Stream, hasBegun bool) {
 	after := w.at
 	w.mu.Unlock()
 	var log Log
-	err := panics.Recover(w.service.log, func() (err error) {
+	err := panics.Recover(ctx, w.service.log, func() (err error) {
 		log, err = st.look(context.WithoutCancel(ctx), &after)
 		return err
 	})

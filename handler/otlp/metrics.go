@@ -57,7 +57,7 @@ type metricExporter struct{ *sender }
 
 // Export implements sdkmetric.Exporter.
 func (e *metricExporter) Export(ctx context.Context, metrics *metricdata.ResourceMetrics) error {
-	return panics.Recover(e.log, func() error { // in a goroutine of the SDK's
+	return panics.Recover(ctx, e.log, func() error { // in a goroutine of the SDK's
 		request, err := metricsOf(metrics)
 		if err != nil {
 			return err

@@ -80,7 +80,7 @@ func (e *Export) Close(ctx context.Context) {
 	for _, shutdown := range e.shutdowns {
 		panics.Go(&all, e.log, func() {
 			if err := shutdown(ctx); err != nil {
-				e.log.Debug("telemetry", "err", err)
+				e.log.DebugContext(ctx, "telemetry", "err", err)
 			}
 		})
 	}

@@ -50,6 +50,8 @@ func config(n network) Config {
 func logTo(b *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 // A request is sent again when that may help, and not for ever.
+//
+//nolint:bodyclose // of answers that hold nothing
 func TestAttempts(t *testing.T) {
 	refused := errors.New("connection refused")
 	for name, row := range map[string]struct {

@@ -22,8 +22,8 @@ type producer struct {
 }
 
 // Produce implements sdkmetric.Producer.
-func (p *producer) Produce(context.Context) (all []metricdata.ScopeMetrics, err error) {
-	err = panics.Recover(p.log, func() error { // in a goroutine of the SDK's
+func (p *producer) Produce(ctx context.Context) (all []metricdata.ScopeMetrics, err error) {
+	err = panics.Recover(ctx, p.log, func() error { // in a goroutine of the SDK's
 		all = []metricdata.ScopeMetrics{{
 			Scope: instrumentation.Scope{Name: telemetry.Scope}, Metrics: period{p.started, time.Now()}.metrics(p.recorder.Figures()),
 		}}

@@ -135,9 +135,7 @@ func rejected(answer []byte) error {
 			Points count `json:"rejectedDataPoints"`
 		} `json:"partialSuccess"`
 	}
-	if json.Unmarshal(answer, &taken) != nil {
-		return nil // it may answer in another form
-	}
+	_ = json.Unmarshal(answer, &taken) // or it answers in another form
 	if n := taken.PartialSuccess.Spans + taken.PartialSuccess.Points; n > 0 {
 		return fmt.Errorf("%d rejected", n)
 	}

@@ -72,7 +72,7 @@ type spanExporter struct{ *sender }
 
 // ExportSpans implements sdktrace.SpanExporter.
 func (e *spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	return panics.Recover(e.log, func() error { return e.send(ctx, tracesOf(spans)) }) // in a goroutine of the SDK's
+	return panics.Recover(ctx, e.log, func() error { return e.send(ctx, tracesOf(spans)) }) // in a goroutine of the SDK's
 }
 
 // Shutdown implements sdktrace.SpanExporter.
@@ -144,7 +144,7 @@ func attributesOf(attributes []attribute.KeyValue) []keyValue {
 
 // valueOf writes a value; what is neither a truth nor a number is text.
 func valueOf(v attribute.Value) value {
-	switch v.Type() {
+	switch v.Type() { //nolint:exhaustive // the rest is text
 	case attribute.BOOL:
 		return value{Bool: new(v.AsBool())}
 	case attribute.INT64:
@@ -152,6 +152,6 @@ func valueOf(v attribute.Value) value {
 	case attribute.FLOAT64:
 		return value{Double: new(v.AsFloat64())}
 	default:
-		return value{String: new(v.Emit())}
+		return value{String: new(v.String())}
 	}
 }

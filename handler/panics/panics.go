@@ -2,6 +2,7 @@
 package panics
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,12 +34,12 @@ func Is(err error) bool {
 	return ok
 }
 
-// Recover calls do, and returns its error or, when it panics, an *Error. It logs the panic with its stack.
-func Recover(log *slog.Logger, do func() error) (err error) {
+// Recover calls do, and returns its error or, when it panics, an *Error. It logs the panic with its stack, as one of ctx's request.
+func Recover(ctx context.Context, log *slog.Logger, do func() error) (err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			err = Of(bug)
-			log.Error("panic", "err", err, "stack", Stack())
+			log.ErrorContext(ctx, "panic", "err", err, "stack", Stack())
 		}
 	}()
 	return do()
@@ -53,6 +54,6 @@ func Stack() string {
 // Go calls do in a goroutine that all waits for. Every goroutine of the program starts here, so that a panic ends do alone.
 func Go(all *sync.WaitGroup, log *slog.Logger, do func()) {
 	all.Go(func() {
-		_ = Recover(log, func() error { do(); return nil })
+		_ = Recover(context.Background(), log, func() error { do(); return nil })
 	})
 }

@@ -33,12 +33,12 @@ func TestWhatAPanicSays(t *testing.T) {
 		"panic: *errors.errorString": func() { panic(errors.New("what alice said")) },
 		"panic: runtime error: index out of range [18] with length 1": func() { fmt.Print([]int{1}[index]) },
 	} {
-		err := panics.Recover(log, func() error { do(); return nil })
+		err := panics.Recover(t.Context(), log, func() error { do(); return nil })
 		require.EqualError(t, err, want)
 		require.True(t, panics.Is(fmt.Errorf("so: %w", err)))
 	}
-	require.NoError(t, panics.Recover(log, func() error { return nil }))
+	require.NoError(t, panics.Recover(t.Context(), log, func() error { return nil }))
 	fault := errors.New("fault")
-	require.Equal(t, fault, panics.Recover(log, func() error { return fault }))
+	require.Equal(t, fault, panics.Recover(t.Context(), log, func() error { return fault }))
 	require.False(t, panics.Is(fault))
 }

@@ -21,26 +21,41 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// runs starts make run REDIS=1 in a folder of its own, and returns what it printed when it serves, and what ends it as Ctrl-C does.
-func runs(t *testing.T, folder, port, issuerPort string) (printed string, end func()) {
+// makeRun is make run with these variables, on ports of its own; it ends with the test at the latest.
+func makeRun(t *testing.T, env ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute) // on a new machine it builds
 	t.Cleanup(cancel)
 	command := exec.CommandContext(ctx, "../../scripts/run.sh")
-	command.Env = append(os.Environ(), "LOCAL_FOLDER="+folder, "REDIS=1", "PORT="+port, "ISSUER_PORT="+issuerPort, "REDIS_URL=", "REDIS_HOSTNAME=")
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	own := []string{"PORT=" + freePort(t), "ISSUER_PORT=" + freePort(t), "LOCAL_FOLDER=" + t.TempDir(), "REDIS_URL=", "REDIS_HOSTNAME="}
+	command.Env = slices.Concat(os.Environ(), own, env)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGINT) } // Ctrl-C is for all that a terminal started
+	return command
+}
+
+// refused is what make run says that cannot begin.
+func refused(t *testing.T, env ...string) string {
+	t.Helper()
+	output, err := makeRun(t, env...).CombinedOutput()
+	require.Error(t, err, "%s", output)
+	return string(output)
+}
+
+// runs starts make run REDIS=1 in a folder of its own, and returns what it printed when it serves, and what ends it as Ctrl-C does.
+func runs(t *testing.T, folder, port, issuerPort string) (printed string, end func()) {
+	t.Helper()
+	command := makeRun(t, "LOCAL_FOLDER="+folder, "REDIS=1", "PORT="+port, "ISSUER_PORT="+issuerPort)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	stdout, err := command.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, command.Start())
-	ended := false
 	end = func() {
-		if ended {
+		if command.ProcessState != nil { // it has ended
 			return
 		}
-		ended = true
-		require.NoError(t, command.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, command.Cancel())
 		_, _ = io.Copy(io.Discard, stdout)
 		require.NoError(t, command.Wait())
 	}
@@ -50,7 +65,10 @@ func runs(t *testing.T, folder, port, issuerPort string) (printed string, end fu
 	for !strings.Contains(text.String(), "Another user:") && lines.Scan() {
 		text.WriteString(lines.Text() + "\n")
 	}
-	require.Contains(t, text.String(), "Another user:", "%s", stderr.String())
+	if !strings.Contains(text.String(), "Another user:") {
+		_ = command.Wait() // then stderr is whole
+		require.Fail(t, "it does not serve", "%s%s", text.String(), stderr.String())
+	}
 	return text.String(), end
 }
 
@@ -72,6 +90,7 @@ func TestThePageInABrowser(t *testing.T) {
 	printed, end := runs(t, folder, port, issuerPort)
 	address := "http://127.0.0.1:" + port + "/playground/"
 	require.Contains(t, printed, "Try it in a browser: "+address+"\n")
+	require.Contains(t, refused(t, "LOCAL_FOLDER="+folder, "REDIS=1"), "Another make run keeps conversations in "+folder+"/redis.")
 
 	screenshots, err := filepath.Abs("../../.local/screenshots")
 	require.NoError(t, err)
@@ -114,14 +133,6 @@ func TestRunSaysWhatRedisNeeds(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.Symlink(path, filepath.Join(bin, tool)))
 	}
-	for says, env := range map[string][]string{
-		"REDIS=1 needs redis-server and redis-cli. Install them": {"PATH=" + bin},
-		"leave one out": {"PATH=" + os.Getenv("PATH"), "REDIS_URL=redis://127.0.0.1:6379"},
-	} {
-		command := exec.CommandContext(t.Context(), "../../scripts/run.sh")
-		command.Env = slices.Concat(env, []string{"REDIS=1", "PORT=" + freePort(t), "ISSUER_PORT=" + freePort(t), "LOCAL_FOLDER=" + t.TempDir()})
-		output, err := command.CombinedOutput()
-		require.Error(t, err)
-		require.Contains(t, string(output), says)
-	}
+	require.Contains(t, refused(t, "REDIS=1", "PATH="+bin), "REDIS=1 needs redis-server and redis-cli. Install them")
+	require.Contains(t, refused(t, "REDIS=1", "REDIS_URL=redis://127.0.0.1:6379"), "leave one out")
 }

@@ -55,9 +55,11 @@ type Usage struct {
 	Conversations int64 `json:"conversations"`
 }
 
-// policy has a browser load nothing from elsewhere, and run no script that is not a file of the page.
+// policy has a browser load nothing from elsewhere, run no script that is not a file of the page, and take no text for HTML but from the
+// library that draws cards.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; " +
+	"trusted-types adaptivecards#deprecatedExportedFunctionPolicy adaptivecards#markdownPassthroughPolicy adaptivecards#restoreContentsPolicy"
 
 // errElsewhere means that a request does not come from this machine, or not from the page.
 var errElsewhere = errors.New("this is for a browser on the machine that runs Chatkeep, at 127.0.0.1 or localhost")

@@ -74,6 +74,7 @@ func TestThePageIsBesideTheAPI(t *testing.T) {
 	require.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
 	require.Equal(t, policy, w.Header().Get("Content-Security-Policy"))
 	require.NotContains(t, policy, "unsafe")
+	require.Contains(t, policy, "require-trusted-types-for 'script'")
 	require.Equal(t, 404, asked(t, Settings{}, "GET", "/playground/nothing.js", nil).Code)
 }
 

@@ -13,6 +13,9 @@
 
 local id, tenantId, userId, ttl, lag, age, most, mostBytes, mostTurns, token, lease, context, contextBytes, messageId, given, title, preview,
   fingerprint, mostRecords = unpack(ARGV)
+-- failures after which the agent has nothing of the question
+local NOT_TAKEN = {not_asked = true, agent_busy = true, insufficient_claims = true}
+
 local now = clock()
 local c, outcome = open(id, tenantId, userId, 'agentRef', 'externalId', 'againSeq', 'again', 'title')
 if not c then return outcome end
@@ -74,7 +77,9 @@ if c.turnToken == token or past and past.turnToken == token then
   return begun(message(c.questionSeq), c.questionSeq) -- which was before is forgotten
 end
 if past and live and past.turnToken == c.turnToken then return {'busy', text(c.turnLeaseUntil - now), past.questionSeq} end
-if past and past.failure == 'not_asked' and past.questionSeq == c.messageCount and c.status == 'active' then
+if past and NOT_TAKEN[past.failure] and past.questionSeq == c.messageCount and c.status == 'active' then
+  if u.turns >= tonumber(mostTurns) then return {'rate', text(u.windowStart + WINDOW - now)} end
+  countTurn(u)
   mark(c, 'complete')
   c.again = (tonumber(c.againSeq or 0) == past.questionSeq and c.again or 0) + 1
   c.againSeq = past.questionSeq

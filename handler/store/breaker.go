@@ -102,7 +102,7 @@ func (b *breaker) watch() {
 		b.mu.Unlock()
 		if !open {
 			open = true
-			b.log.Warn("redis is down, calls fail at once", "class", classOf(err), "err", err)
+			b.log.Warn("redis is down, calls fail at once", "err", unavailable(err))
 		}
 		select {
 		case <-b.stop:

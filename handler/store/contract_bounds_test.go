@@ -118,6 +118,22 @@ var boundsRules = map[string]rule{
 		w.turn(id, "next minute")
 	},
 
+	"a turn that is taken up again is one more": func(t *testing.T, w *world) {
+		w.Store = w.open(withLimits(func(l *chat.Limits) { l.TurnsPerMinute = 3 }))
+		id := w.start() // the first
+		b := begin("one", "question")
+		w.begin(id, b)
+		w.finish(id, failed(b, 1, chat.ErrInsufficientClaims))
+		again := retry(b, "two")
+		w.begin(id, again)
+		w.finish(id, failed(again, 1, chat.ErrInsufficientClaims))
+		_, err := w.Begin(t.Context(), w.owner, id, retry(b, "three"))
+		var rate *chat.RateError
+		require.ErrorAs(t, err, &rate)
+		w.sleep(rate.Left)
+		require.False(t, w.begin(id, retry(b, "four")).Replayed)
+	},
+
 	"a page has so many bytes, and at least one message": func(t *testing.T, w *world) {
 		id := w.start()
 		lengths := []int{10, 400_000, 10, 10, 300_000, 900_000, 20_000, 1_100_000, 10}

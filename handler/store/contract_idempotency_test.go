@@ -102,6 +102,27 @@ var recordRules = map[string]rule{
 		require.Equal(t, []string{"question failed", "next complete", "re next complete"}, texts(messages))
 	},
 
+	"a turn that its agent did not take is taken up again by its request": func(t *testing.T, w *world) {
+		for _, failure := range []*chat.Failure{chat.ErrNotAsked, chat.ErrAgentBusy, chat.ErrInsufficientClaims} {
+			id := w.start()
+			b := begin("one "+id, "question")
+			w.begin(id, b)
+			w.finish(id, failed(b, 1, failure))
+			again := w.begin(id, retry(b, "two "+id))
+			require.False(t, again.Replayed, failure.Code)
+			require.EqualValues(t, 1, again.Attempt)
+			_, messages := w.get(id)
+			require.Equal(t, []string{"question pending"}, texts(messages))
+		}
+		for _, failure := range []*chat.Failure{chat.ErrAgentFailed, chat.ErrAgentTimeout, chat.ErrAgentForbidden, chat.ErrContentFiltered} {
+			id := w.start()
+			b := begin("one "+id, "question")
+			w.begin(id, b)
+			w.finish(id, failed(b, 1, failure))
+			require.True(t, w.begin(id, retry(b, "two "+id)).Replayed, failure.Code)
+		}
+	},
+
 	"a turn that is taken up again ends like any other": func(t *testing.T, w *world) {
 		id := w.start()
 		b := begin("one", "question")

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"chatkeep/handler/logs"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/go-json-experiment/json"
@@ -25,7 +27,7 @@ const (
 )
 
 // errNoToken means that there is no token to show to Redis.
-var errNoToken = errors.New("no token for Redis from Entra ID")
+var errNoToken = logs.Because(logs.Auth, errors.New("no token for Redis from Entra ID"))
 
 // entra signs in to Redis by tokens of Entra ID instead of a password. A token that is still good bridges an outage of the source.
 type entra struct {

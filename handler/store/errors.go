@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -17,10 +18,11 @@ import (
 // unavailable marks with chat.ErrUnavailable the errors that say Redis cannot answer now, with what is known of
 // the command. Every other error is a bug or a wrong set-up, and is returned as it is. So is the caller's own cancellation.
 func unavailable(err error) error {
-	class := classOf(err)
+	class, cause := classOf(err)
 	if class == "" || errors.Is(err, chat.ErrUnavailable) {
 		return err
 	}
+	err = logs.Because(cause, err)
 	return fmt.Errorf("%w, %s: %w", chat.ErrUnavailable, class, err)
 }
 
@@ -32,48 +34,65 @@ const (
 	operator    = "needs an operator"
 )
 
-func classOf(err error) string {
+// classOf returns what is known of the command, empty where that is not the question, and the cause, empty where the error itself tells it.
+func classOf(err error) (class string, cause logs.Cause) {
 	var redisErr redis.Error
 	var certificate *tls.CertificateVerificationError
 	var op *net.OpError
 	var network net.Error
 	switch {
 	case errors.Is(err, errDown):
-		return notExecuted
+		return notExecuted, ""
 	case errors.Is(err, errNoToken):
-		return notExecuted + ", " + operator
+		return notExecuted + ", " + operator, ""
 	case errors.Is(err, context.Canceled):
-		return ""
+		return "", ""
 	case errors.As(err, &redisErr):
 		return classOfReply(err)
 	case errors.As(err, &certificate):
-		return operator
+		return operator, ""
 	case errors.As(err, &op) && op.Op == "remote error":
-		return operator
-	case errors.As(err, &op) && op.Op == "dial",
-		errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted), errors.Is(err, redis.ErrClosed):
-		return notExecuted
+		return operator, ""
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted), errors.Is(err, redis.ErrClosed):
+		return notExecuted, logs.Pool
+	case errors.As(err, &op) && op.Op == "dial":
+		return notExecuted, ""
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.As(err, &network):
-		return unknown
+		return unknown, ""
 	default:
-		return ""
+		return "", ""
 	}
 }
 
-// classOfReply classifies an error that Redis answered with.
-func classOfReply(err error) string {
+// classOfReply is classOf for an error that Redis answered with.
+func classOfReply(err error) (class string, cause logs.Cause) {
 	text := err.Error()
 	switch {
 	case redis.IsAuthError(err), redis.IsPermissionError(err),
 		strings.Contains(text, "The user executing the script can't"), strings.Contains(text, "ACL failure in script"): // NOPERM, in a script
-		return operator
-	case hasCode(err, "OOM"), hasCode(err, "MISCONF"):
-		return notExecuted + ", " + operator
-	case redis.IsLoadingError(err), redis.IsReadOnlyError(err), redis.IsMasterDownError(err), redis.IsClusterDownError(err),
-		redis.IsTryAgainError(err), redis.IsMaxClientsError(err), hasCode(err, "NOREPLICAS"), strings.HasPrefix(text, "BUSY "):
-		return notExecuted
+		return operator, logs.Auth
+	case hasCode(err, "OOM"):
+		return notExecuted + ", " + operator, logs.OOM
+	case hasCode(err, "MISCONF"):
+		return notExecuted + ", " + operator, logs.Misconf
+	case redis.IsLoadingError(err):
+		return notExecuted, logs.Loading
+	case redis.IsReadOnlyError(err):
+		return notExecuted, logs.ReadOnly
+	case redis.IsMasterDownError(err):
+		return notExecuted, logs.MasterDown
+	case redis.IsClusterDownError(err):
+		return notExecuted, logs.ClusterDown
+	case redis.IsTryAgainError(err):
+		return notExecuted, logs.Moved
+	case redis.IsMaxClientsError(err):
+		return notExecuted, logs.MaxClients
+	case hasCode(err, "NOREPLICAS"):
+		return notExecuted, logs.NoReplicas
+	case strings.HasPrefix(text, "BUSY "):
+		return notExecuted, logs.Busy
 	default:
-		return ""
+		return "", ""
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"chatkeep/handler/logs"
 	"chatkeep/handler/telemetry"
 
 	"github.com/redis/go-redis/v9"
@@ -44,16 +45,16 @@ func (e evaluation) end(err error) {
 	telemetry.End(e.span, failure)
 }
 
-// failureOf is the class of a call's failure; empty: Redis answered, if only with a refusal of ours.
+// failureOf is the cause of a call's failure; empty: Redis answered, if only with a refusal of ours.
 func failureOf(err error) string {
 	switch {
 	case err == nil:
 		return ""
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
-	default:
-		return cmp.Or(classOf(err), "other")
 	}
+	_, cause := classOf(err)
+	return string(cmp.Or(cause, logs.CauseOf(err)))
 }
 
 // State tells how the client is.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/redistest"
 
 	"github.com/redis/go-redis/v9"
@@ -445,13 +446,14 @@ func TestBudgets(t *testing.T) {
 		addr  string
 		set   func(*Connection, *Options)
 		class string
+		cause logs.Cause
 	}{
 		"for a connection": {silent.Addr().String(), func(c *Connection, _ *Options) {
 			c.TLS, c.DialTimeout = &tls.Config{MinVersion: tls.VersionTLS12}, short
-		}, ""},
-		"for one reply":         {paused.Addr, func(c *Connection, _ *Options) { c.CommandTimeout = short }, unknown},
-		"for a call":            {paused.Addr, func(_ *Connection, o *Options) { o.Timeout = short }, unknown},
-		"for a free connection": {paused.Addr, func(c *Connection, _ *Options) { c.PoolTimeout, c.PoolSize = short, 1 }, notExecuted},
+		}, "", logs.Timeout},
+		"for one reply":         {paused.Addr, func(c *Connection, _ *Options) { c.CommandTimeout = short }, unknown, logs.Timeout},
+		"for a call":            {paused.Addr, func(_ *Connection, o *Options) { o.Timeout = short }, unknown, logs.Timeout},
+		"for a free connection": {paused.Addr, func(c *Connection, _ *Options) { c.PoolTimeout, c.PoolSize = short, 1 }, notExecuted, logs.Pool},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, o := defaults(row.addr), Options{Limits: limits, Timeout: time.Minute}
@@ -469,6 +471,7 @@ func TestBudgets(t *testing.T) {
 			_, _, err := w.Get(t.Context(), w.owner, newID(), page)
 			require.ErrorIs(t, err, chat.ErrUnavailable)
 			require.ErrorContains(t, err, row.class)
+			require.Equal(t, row.cause, logs.CauseOf(err), "%v", err)
 			require.GreaterOrEqual(t, time.Since(began), short)
 			require.Less(t, time.Since(began), 20*time.Second)
 		})

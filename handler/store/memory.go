@@ -180,7 +180,11 @@ func (m *Memory) Begin(_ context.Context, owner chat.Owner, id string, b chat.Be
 		return chat.Turn{}, chat.ErrTurnLost
 	case past != nil && past.questionSeq == e.pending():
 		return chat.Turn{}, &chat.BusyError{Left: e.turnLeaseUntil.Sub(now), Seq: past.questionSeq}
-	case past != nil && past.failure == chat.ErrNotAsked.Code && past.questionSeq == e.MessageCount && e.Status == chat.Active:
+	case past != nil && chat.NotTaken(past.failure) && past.questionSeq == e.MessageCount && e.Status == chat.Active:
+		if err := m.admitTurn(a, now); err != nil {
+			return chat.Turn{}, err
+		}
+		a.turns++
 		e.messages[past.questionSeq-1].State, e.messages[past.questionSeq-1].Failure = chat.Complete, ""
 		before := e.questionSeq
 		e.attempt++
@@ -463,14 +467,21 @@ func (m *Memory) account(owner chat.Owner) *account {
 // admit refuses a turn when the owner has begun too many in this minute, or has no room for the bytes that it brings.
 // The caller holds m.mu.
 func (m *Memory) admit(a *account, now time.Time, bytes int64) error {
+	if err := m.admitTurn(a, now); err != nil {
+		return err
+	}
+	if m.bytes(a, now)+bytes > m.limits.Bytes {
+		return chat.ErrQuota
+	}
+	return nil
+}
+
+func (m *Memory) admitTurn(a *account, now time.Time) error {
 	if now.Sub(a.windowStart) >= time.Minute {
 		a.windowStart, a.turns = now, 0
 	}
 	if a.turns >= m.limits.TurnsPerMinute {
 		return &chat.RateError{Left: a.windowStart.Add(time.Minute).Sub(now), Quota: m.limits.TurnsPerMinute}
-	}
-	if m.bytes(a, now)+bytes > m.limits.Bytes {
-		return chat.ErrQuota
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -20,6 +21,7 @@ const (
 	pingEvery  = time.Second            // at most, however many ask
 	pingBudget = 500 * time.Millisecond // for one answer
 	infoEvery  = 10 * time.Second
+	warnEvery  = time.Minute
 
 	healthKey  = "chat:{health}"
 	nearlyFull = 0.9 // of maxmemory
@@ -37,7 +39,9 @@ type monitor struct {
 	health  chat.Health
 	err     error
 	asked   time.Time // when INFO was read
-	warning string    // by INFO
+	warning error     // by INFO
+	told    string    // what was logged last, at toldAt
+	toldAt  time.Time
 }
 
 // ping returns what callers get, as of pingEvery ago at most: an error when nothing is served, a warning when only writes fail, or when
@@ -54,8 +58,9 @@ func (m *monitor) ping() (chat.Health, error) {
 	asked := time.Now()
 	err := m.write(ctx)
 	m.at, m.health, m.err = time.Now(), chat.Health{Latency: time.Since(asked)}, nil
+	var warning error
 	if reason := whyOnlyReads(err); reason != "" {
-		m.health.Warning = "Conversations can be read, but not changed: " + reason
+		warning = logs.Because(logs.CauseOf(unavailable(err)), errors.New("Conversations can be read, but not changed: "+reason))
 	} else if err != nil {
 		m.err = fmt.Errorf("redis: health: %w", unavailable(err))
 		return m.health, m.err
@@ -63,10 +68,23 @@ func (m *monitor) ping() (chat.Health, error) {
 	if time.Since(m.asked) >= infoEvery {
 		m.readInfo(ctx)
 	}
-	if m.health.Warning == "" {
-		m.health.Warning = m.warning
+	if warning == nil {
+		warning = m.warning
 	}
+	m.warn(warning)
 	return m.health, nil
+}
+
+// warn says in health and log what endangers conversations; in the log once a minute at most, while it is the same.
+func (m *monitor) warn(warning error) {
+	if warning == nil {
+		return
+	}
+	m.health.Warning = warning.Error()
+	if m.health.Warning != m.told || time.Since(m.toldAt) >= warnEvery {
+		m.told, m.toldAt = m.health.Warning, time.Now()
+		m.log.Warn("redis endangers conversations", "err", warning)
+	}
 }
 
 // write runs a script like those that change something.
@@ -117,19 +135,15 @@ func (m *monitor) readInfo(ctx context.Context) {
 	for _, found := range infoNumber.FindAllStringSubmatch(info, -1) {
 		numbers[found[1]], _ = strconv.ParseFloat(found[2], 64)
 	}
-	was := m.warning
-	m.asked, m.warning = time.Now(), ""
+	m.asked, m.warning = time.Now(), nil
 	limit := numbers["maxmemory"]
 	if limit == 0 {
 		return
 	}
 	if numbers["used_memory"] > nearlyFull*limit {
-		m.warning = "Redis is nearly full: above 90 % of its maxmemory"
+		m.warning = logs.Because(logs.Memory, errors.New("Redis is nearly full: above 90 % of its maxmemory"))
 	}
 	if policy := infoPolicy.FindStringSubmatch(info); policy != nil && policy[1] != "noeviction" {
-		m.warning = "Redis may evict conversations: its maxmemory-policy is " + policy[1] + ", set noeviction"
-	}
-	if m.warning != "" && m.warning != was {
-		m.log.Warn("redis endangers conversations", "warning", m.warning)
+		m.warning = logs.Because(logs.Eviction, errors.New("Redis may evict conversations: its maxmemory-policy is "+policy[1]+", set noeviction"))
 	}
 }

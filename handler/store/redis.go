@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/telemetry"
 
 	"github.com/redis/go-redis/v9"
@@ -461,7 +462,7 @@ func (r *Redis) outcome(reply []string) error {
 	case "damaged":
 		return chat.ErrDamaged
 	case "newer":
-		return fmt.Errorf("%w: a newer version of this program wrote the conversation", chat.ErrUnavailable)
+		return logs.Because(logs.Newer, fmt.Errorf("%w: a newer version of this program wrote the conversation", chat.ErrUnavailable))
 	case "busy":
 		left, err := strconv.ParseInt(reply[1], 10, 64)
 		if err != nil {

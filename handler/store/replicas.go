@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 
 	"github.com/redis/go-redis/v9"
 )
 
-var errTooFewReplicas = errors.New("too few replicas")
+var errTooFewReplicas = logs.Because(logs.NoReplicas, errors.New("too few replicas"))
 
 // runAndWait evaluates a script and waits until replicas have what it wrote, on the same connection and within the timeout.
 // Too few of them: the write stands, but is reported as of unknown outcome, for a fail-over may lose it.
@@ -47,7 +48,7 @@ func runAndWait(
 	}
 	if cluster, ok := client.(*redis.ClusterClient); ok && redis.HasErrorPrefix(err, "MOVED") {
 		cluster.ReloadState(ctx)
-		return nil, fmt.Errorf("%w, %s: %w", chat.ErrUnavailable, notExecuted, err)
+		return nil, fmt.Errorf("%w, %s: %w", chat.ErrUnavailable, notExecuted, logs.Because(logs.Moved, err))
 	}
 	return reply, err
 }

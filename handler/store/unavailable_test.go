@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"chatkeep/handler/chat"
+	"chatkeep/handler/logs"
 	"chatkeep/handler/redistest"
 
 	"github.com/stretchr/testify/assert"
@@ -18,23 +19,24 @@ import (
 func TestUnavailable(t *testing.T) {
 	for name, row := range map[string]struct {
 		class string
+		cause logs.Cause
 		spoil func(*testing.T, *redistest.Server)
 		heal  func(*redistest.Server)
 	}{
-		"down": {notExecuted, func(_ *testing.T, s *redistest.Server) { s.Kill() }, (*redistest.Server).Restart},
-		"hung": {unknown, func(_ *testing.T, s *redistest.Server) { s.Pause() }, (*redistest.Server).Resume},
+		"down": {notExecuted, logs.Refused, func(_ *testing.T, s *redistest.Server) { s.Kill() }, (*redistest.Server).Restart},
+		"hung": {unknown, logs.Timeout, func(_ *testing.T, s *redistest.Server) { s.Pause() }, (*redistest.Server).Resume},
 		"read-only": {
-			notExecuted,
+			notExecuted, logs.ReadOnly,
 			func(_ *testing.T, s *redistest.Server) { s.CLI("replicaof", "127.0.0.1", "1") },
 			func(s *redistest.Server) { s.CLI("replicaof", "no", "one") },
 		},
 		"out of memory": {
-			notExecuted + ", " + operator,
+			notExecuted + ", " + operator, logs.OOM,
 			func(_ *testing.T, s *redistest.Server) { s.CLI("config", "set", "maxmemory", "1") },
 			func(s *redistest.Server) { s.CLI("config", "set", "maxmemory", "0") },
 		},
 		"refusing our credentials": {
-			operator,
+			operator, logs.Auth,
 			func(_ *testing.T, s *redistest.Server) {
 				s.CLI("config", "set", "requirepass", "secret")
 				s.CLI("-a", "secret", "client", "kill", "type", "normal", "skipme", "yes")
@@ -42,7 +44,7 @@ func TestUnavailable(t *testing.T) {
 			func(s *redistest.Server) { s.CLI("-a", "secret", "config", "set", "requirepass", "") },
 		},
 		"forbidding our commands": {
-			operator,
+			operator, logs.Auth,
 			func(_ *testing.T, s *redistest.Server) { s.CLI("acl", "setuser", "default", "-evalsha") },
 			func(s *redistest.Server) { s.CLI("acl", "setuser", "default", "+evalsha") },
 		},
@@ -61,6 +63,7 @@ func TestUnavailable(t *testing.T) {
 				_, err := w.Begin(t.Context(), w.owner, id, b)
 				require.ErrorIs(t, err, chat.ErrUnavailable)
 				require.ErrorContains(t, err, chat.ErrUnavailable.Error()+", "+row.class+": ")
+				require.Equal(t, row.cause, logs.CauseOf(err), "%v", err)
 				require.Less(t, time.Since(began), 5*time.Second)
 			}
 			if name != "out of memory" && name != "read-only" { // then reads go on
@@ -81,22 +84,27 @@ func TestUnavailable(t *testing.T) {
 
 // Errors that a real server gives only at moments that a test cannot choose.
 func TestUnavailableByWhatItSays(t *testing.T) {
-	for reply, class := range map[string]string{
-		"LOADING Redis is loading the dataset in memory":                      notExecuted,
-		"MASTERDOWN Link with MASTER is down":                                 notExecuted,
-		"CLUSTERDOWN The cluster is down":                                     notExecuted,
-		"TRYAGAIN Multiple keys request during rehashing of slot":             notExecuted,
-		"NOREPLICAS Not enough good replicas to write.":                       notExecuted,
-		"BUSY Redis is busy running a script.":                                notExecuted,
-		"ERR max number of clients reached":                                   notExecuted,
-		"MISCONF Redis is configured to save RDB snapshots":                   notExecuted + ", " + operator,
-		"ERR Error running script: @user_script: 1: -OOM command not allowed": notExecuted + ", " + operator,
-		"WRONGPASS invalid username-password pair":                            operator,
+	type told struct {
+		class string
+		cause logs.Cause
+	}
+	for reply, want := range map[string]told{
+		"LOADING Redis is loading the dataset in memory":                      {notExecuted, logs.Loading},
+		"MASTERDOWN Link with MASTER is down":                                 {notExecuted, logs.MasterDown},
+		"CLUSTERDOWN The cluster is down":                                     {notExecuted, logs.ClusterDown},
+		"TRYAGAIN Multiple keys request during rehashing of slot":             {notExecuted, logs.Moved},
+		"NOREPLICAS Not enough good replicas to write.":                       {notExecuted, logs.NoReplicas},
+		"BUSY Redis is busy running a script.":                                {notExecuted, logs.Busy},
+		"ERR max number of clients reached":                                   {notExecuted, logs.MaxClients},
+		"MISCONF Redis is configured to save RDB snapshots":                   {notExecuted + ", " + operator, logs.Misconf},
+		"ERR Error running script: @user_script: 1: -OOM command not allowed": {notExecuted + ", " + operator, logs.OOM},
+		"WRONGPASS invalid username-password pair":                            {operator, logs.Auth},
 	} {
 		w := openRedis(t, scripted(t, reply))
 		_, err := w.Begin(t.Context(), w.owner, newID(), begin("x", "x"))
 		require.ErrorIs(t, err, chat.ErrUnavailable, reply)
-		require.ErrorContains(t, err, chat.ErrUnavailable.Error()+", "+class+": ", reply)
+		require.ErrorContains(t, err, chat.ErrUnavailable.Error()+", "+want.class+": ", reply)
+		require.Equal(t, want.cause, logs.CauseOf(err), reply)
 	}
 	w := openRedis(t, scripted(t, "WRONGTYPE Operation against a key holding the wrong kind of value"))
 	_, err := w.Begin(t.Context(), w.owner, newID(), begin("x", "x"))
@@ -146,14 +154,16 @@ func TestUnavailableByTheAddress(t *testing.T) {
 	for name, row := range map[string]struct {
 		c     Connection
 		class string
+		cause logs.Cause
 	}{
-		"silent":                      {Connection{Addr: silent.Addr().String()}, unknown},
-		"a certificate of a stranger": {Connection{Addr: secure.Addr, TLS: strange}, operator},
+		"silent":                      {Connection{Addr: silent.Addr().String()}, unknown, logs.Timeout},
+		"a certificate of a stranger": {Connection{Addr: secure.Addr, TLS: strange}, operator, logs.TLS},
 	} {
 		w := &world{Store: newRedis(t, connect(t, row.c), limits, time.Second), t: t, owner: someone()}
 		_, err := w.Ping(t.Context())
 		require.ErrorIs(t, err, chat.ErrUnavailable, name)
 		require.ErrorContains(t, err, row.class, name)
+		require.Equal(t, row.cause, logs.CauseOf(err), name)
 	}
 }
 

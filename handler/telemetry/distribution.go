@@ -12,8 +12,8 @@ import (
 var bounds = func() (all []time.Duration) {
 	const longest = 300 * time.Second
 	for decade := 100 * time.Microsecond; ; decade *= 10 {
-		for _, hundredths := range []time.Duration{100, 125, 150, 200, 250, 300, 400, 500, 600, 750} {
-			bound := decade / 100 * hundredths
+		for _, hundredths := range []int64{100, 125, 150, 200, 250, 300, 400, 500, 600, 750} {
+			bound := time.Duration(int64(decade) / 100 * hundredths)
 			if bound > longest {
 				return all
 			}

@@ -3,6 +3,7 @@
 //
 //	go run ./scripts/bench                           everything, in 75 seconds
 //	go run ./scripts/bench -ops start,send -rounds 3
+//	go run ./scripts/bench -ops send OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318    the handler with a setting more
 package main
 
 import (
@@ -38,7 +39,7 @@ func main() {
 	if *yardstickAddr != "" {
 		err = serveYardstick(ctx, *yardstickAddr, *redisAddr)
 	} else {
-		err = run(ctx, strings.Split(*names, ","), *rounds, os.Stdout, os.Stderr)
+		err = run(ctx, strings.Split(*names, ","), *rounds, flag.Args(), os.Stdout, os.Stderr)
 	}
 	if ctx.Err() != nil {
 		err = ctx.Err() // the rest follows from it
@@ -50,7 +51,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, names []string, rounds int, stdout, stderr io.Writer) error {
+func run(ctx context.Context, names []string, rounds int, settings []string, stdout, stderr io.Writer) error {
 	began := time.Now()
 	progress := func(what string) {
 		_, _ = fmt.Fprintf(stderr, "%4.0fs  %s\n", time.Since(began).Seconds(), what)
@@ -69,7 +70,7 @@ func run(ctx context.Context, names []string, rounds int, stdout, stderr io.Writ
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	progress("building the handler and starting servers")
-	p, err := startPair(ctx, dir)
+	p, err := startPair(ctx, dir, settings)
 	defer p.stop()
 	if err != nil {
 		return err

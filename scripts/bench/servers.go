@@ -31,8 +31,8 @@ type pair struct {
 	running            []*process
 }
 
-// startPair builds and starts everything. What it returns is to be stopped, after an error too.
-func startPair(ctx context.Context, dir string) (*pair, error) {
+// startPair builds and starts everything, the handler with some settings (NAME=value) more. What it returns is to be stopped, after an error too.
+func startPair(ctx context.Context, dir string, settings []string) (*pair, error) {
 	p := &pair{handler: &server{name: "handler"}, yardstick: &server{name: "yardstick"}}
 	issuer, keys := authtest.New(), filepath.Join(dir, "keys.json")
 	if err := os.WriteFile(keys, issuer.KeySet(), 0o600); err != nil {
@@ -69,11 +69,11 @@ func startPair(ctx context.Context, dir string) (*pair, error) {
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	handler := exec.CommandContext(ctx, filepath.Join(dir, "handler"))
-	handler.Env = []string{
+	handler.Env = append([]string{
 		"FUNCTIONS_CUSTOMHANDLER_PORT=" + port, "REDIS_URL=redis://" + p.handler.redis.addr, "AGENT=echo", fmt.Sprintf("AGENT_CONTEXT_MESSAGES=%d", history),
 		"AUTH_ISSUER=" + issuer.Name, "AUTH_AUDIENCE=" + issuer.Audience, "AUTH_JWKS_URL=" + keys, "MAX_TURNS_PER_MINUTE=1000000", "MAX_CONCURRENT_REQUESTS_PER_USER=10000", "MAX_BYTES_PER_USER=17179869184",
 		"MAX_CONVERSATIONS_PER_USER=1000000", "MAX_MESSAGES_PER_CONVERSATION=1000000",
-	}
+	}, settings...)
 	if p.handler.process, err = p.start(ctx, addr, handler); err != nil {
 		return p, err
 	}

@@ -1,14 +1,11 @@
 // Calls of the API. Nothing else here knows tokens, and none is ever shown.
+import { show } from "./inspector.js";
 
 const tokens = new Map(); // by user
-let tell = () => {};
-
-// onExchange names the function that is told of each request that is to be shown, as it begins and whenever more is known of it.
-export function onExchange(listener) { tell = listener; }
 
 async function tokenOf(user) {
   if (!tokens.has(user)) {
-    const answer = await fetch(`token?user=${user}`, { method: "POST" });
+    const answer = await fetch(`/playground/token?user=${user}`, { method: "POST" });
     if (!answer.ok) throw new Error(await answer.text());
     tokens.set(user, (await answer.json()).token);
   }
@@ -17,53 +14,58 @@ async function tokenOf(user) {
 
 const SHOWN = ["content-type", "etag", "idempotency-replayed", "location", "ratelimit", "ratelimit-policy", "retry-after", "www-authenticate", "x-request-id"];
 
-// call makes a request as a user, or as nobody. It never throws, but when options.signal ends it: an answer that is no success has a
-// problem, and so has none at all, with the status 0. Events of a stream go to options.onEvent as they come; of those the answer has the last.
+// call makes a request as a user, or as nobody. It never throws: an answer that is no success has a problem, and so has none at all, with the
+// status 0; one that options.signal ended has neither, but isCut. Events of a stream go to options.onEvent as they come; of those the answer
+// has the last.
 export async function call(user, method, path, options = {}) {
   const headers = { ...options.headers };
   if (options.body !== undefined) headers["Content-Type"] ??= "application/json";
   if (options.onEvent) headers["Accept"] = "text/event-stream, application/json";
-  const exchange = { user, method, path, headers: { ...headers }, body: options.body, began: new Date(), state: "asking" };
-  const told = () => { if (!options.quiet) tell(exchange); };
-  const answer = { ok: false, status: 0, headers: new Headers(), body: null, problem: null, last: null };
-  told();
+  const exchange = { user, method, path, headers: { ...headers }, body: options.body, state: "asking" };
+  const told = () => { if (!options.quiet) show(exchange); };
+  const answer = { ok: false, status: 0, headers: new Headers(), body: null, problem: null, last: null, isCut: false };
   const started = performance.now();
+  const sinceStart = () => performance.now() - started;
+  told();
   try {
     const response = await fetched(user, method, path, headers, options);
     Object.assign(answer, { ok: response.ok, status: response.status, headers: response.headers });
-    Object.assign(exchange, { status: response.status, ms: performance.now() - started, answerHeaders: shown(response.headers) });
-    const type = response.headers.get("Content-Type") ?? "";
-    if (type.startsWith("text/event-stream")) {
-      exchange.text = "";
-      told();
-      for await (const event of events(response.body)) {
-        answer.last = event;
-        if (exchange.text.length < 20000) exchange.text += `${event.id ?? ""} ${event.name} ${JSON.stringify(event.data)}\n`;
-        told();
-        options.onEvent?.(event);
-      }
-      if (answer.last?.name === "error") answer.problem = answer.last.data;
-    } else if (options.blob && response.ok) {
-      answer.body = await response.blob();
-      exchange.text = `${answer.body.size} bytes`;
-    } else {
-      exchange.text = await response.text();
-      if (type.includes("json") && !type.includes("ndjson")) answer.body = JSON.parse(exchange.text);
-      if (!response.ok) answer.problem = type.startsWith("application/problem+json") ? answer.body : { code: `status_${response.status}`, detail: exchange.text };
-    }
+    Object.assign(exchange, { status: response.status, ms: sinceStart(), answerHeaders: shown(response.headers) });
+    await read(response, answer, exchange, options, told);
     exchange.state = "answered";
   } catch (err) {
-    exchange.state = options.signal?.aborted ? "hung up" : "no answer";
-    if (options.signal?.aborted) throw err;
     answer.ok = false;
-    answer.problem = { code: "no_answer", detail: "The connection was cut, or there is nobody. What was sent may be stored." };
-  } finally {
-    exchange.ms ??= performance.now() - started;
-    exchange.total = performance.now() - started;
-    exchange.problem = answer.problem;
-    told();
+    answer.isCut = options.signal?.aborted ?? false;
+    exchange.state = answer.isCut ? "hung up" : "no answer";
+    if (!answer.isCut) answer.problem = { code: "no_answer", detail: err instanceof TypeError ? LOST : err.message };
   }
+  Object.assign(exchange, { total: sinceStart(), problem: answer.problem });
+  told();
   return answer;
+}
+
+const LOST = "The connection was cut, or there is nobody. What was sent may be stored.";
+
+// read takes the body of a response, which is an event stream, a file, or a text that may be JSON.
+async function read(response, answer, exchange, options, told) {
+  const type = response.headers.get("Content-Type") ?? "";
+  if (type.startsWith("text/event-stream")) {
+    exchange.text = "";
+    for await (const event of events(response.body)) {
+      answer.last = event;
+      if (exchange.text.length < 20000) exchange.text += `${event.id ?? ""} ${event.name} ${JSON.stringify(event.data)}\n`;
+      told();
+      try { options.onEvent(event); } catch (err) { reportError(err); } // it is a bug, and not the connection's fault
+    }
+    if (answer.last?.name === "error") answer.problem = answer.last.data;
+  } else if (options.blob && response.ok) {
+    answer.body = await response.blob();
+    exchange.text = `${answer.body.size} bytes`;
+  } else {
+    exchange.text = await response.text();
+    if (/^application\/(problem\+)?json\b/.test(type)) answer.body = JSON.parse(exchange.text);
+    if (!response.ok) answer.problem = answer.body ?? { code: `status_${response.status}`, detail: exchange.text };
+  }
 }
 
 // fetched asks once more with a new token when the first was refused: make run may have a new key.

@@ -17,28 +17,36 @@ const host = {
   factSet: { title: { color: "default", size: "default", isSubtle: true, weight: "default", wrap: false, maxWidth: 150 }, value: { color: "default", size: "default", isSubtle: false, weight: "default", wrap: true }, spacing: 10 },
 };
 
-if (globalThis.AdaptiveCards) {
-  // Texts are shown as they are: there is no Markdown here, and no HTML.
-  AdaptiveCards.AdaptiveCard.onProcessMarkdown = (text, result) => {
-    result.outputHtml = element("p", {}, text).innerHTML;
-    result.didProcess = true;
-  };
+// Texts are shown as they are: there is no Markdown here, and no HTML.
+AdaptiveCards.AdaptiveCard.onProcessMarkdown = (text, result) => {
+  result.outputHtml = element("p", {}, text).innerHTML;
+  result.didProcess = true;
+};
+
+// It needs styles that the library has not; a card may name something else to fall back to.
+AdaptiveCards.GlobalRegistry.defaultElements.unregister("Carousel");
+
+const isWeb = (address) => /^https?:\/\//i.test(address);
+
+function act(action, submit) {
+  if (action instanceof AdaptiveCards.SubmitAction) submit(action.data ?? {});
+  if (action instanceof AdaptiveCards.OpenUrlAction && isWeb(action.url)) window.open(action.url, "_blank", "noopener,noreferrer");
 }
 
-// renderCard returns a card as Microsoft's library draws it. What is submitted goes to submit.
+// renderCard returns a card as Microsoft's library draws it. What is submitted goes to submit. A link leads to the web or nowhere.
 export function renderCard(json, submit) {
   const place = element("div", { className: "card" });
   try {
     const card = new AdaptiveCards.AdaptiveCard();
     card.hostConfig = new AdaptiveCards.HostConfig(host);
-    card.onExecuteAction = (action) => {
-      if (action instanceof AdaptiveCards.SubmitAction) submit(action.data ?? {});
-      if (action instanceof AdaptiveCards.OpenUrlAction && /^https?:/.test(action.url)) window.open(action.url, "_blank", "noopener,noreferrer");
-    };
+    card.onExecuteAction = (action) => act(action, submit);
     card.parse(json);
     place.append(card.render());
   } catch (err) {
-    place.append(element("p", { className: "note bad" }, `This card cannot be drawn: ${err.message}`));
+    place.replaceChildren(element("p", { className: "note bad" }, `This card cannot be drawn: ${err.message}`));
+  }
+  for (const link of place.querySelectorAll("a")) {
+    if (!isWeb(link.href)) link.removeAttribute("href");
   }
   return place;
 }

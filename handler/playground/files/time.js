@@ -10,7 +10,7 @@ function span(seconds) {
 
 function ago(date) {
   const seconds = (Date.now() - date) / 1000;
-  return seconds < 3 ? "now" : span(seconds);
+  return seconds < 3 ? "now" : `${span(seconds)} ago`;
 }
 
 function left(date) {

@@ -27,6 +27,8 @@ export class Transcript {
     this.#root = root;
     this.#scroll = scroll;
     this.#act = act;
+    scroll.addEventListener("scroll", () => this.#watch());
+    new ResizeObserver(() => this.#settle()).observe(scroll);
   }
 
   clear() {
@@ -41,13 +43,23 @@ export class Transcript {
   get size() { return this.#messages.size; }
   get(id) { return this.#messages.get(id); }
 
-  // show is a page of the conversation as it is stored. It has the last word of what it holds.
+  // firstSeq is the place of the earliest message that is stored.
+  get firstSeq() { return Math.min(...[...this.#messages.values()].map((m) => m.seq ?? Infinity)); }
+
+  // show is the newest page of the conversation as it is stored. It has the last word of what it holds.
   show(messages) {
     const stored = new Set(messages.map((m) => m.id));
     for (const [id, m] of this.#messages) {
-      if (!stored.has(id) && (m.state === "streaming" || m.seq)) this.#drop(id);
+      if (!stored.has(id) && (m.state === "streaming" || m.seq > messages[0]?.seq)) this.#drop(id);
     }
     for (const m of messages) this.put(m);
+  }
+
+  // stay makes a change above what is read, which stays where it is.
+  stay(change) {
+    const below = this.#scroll.scrollHeight - this.#scroll.scrollTop;
+    change();
+    this.#scroll.scrollTop = this.#scroll.scrollHeight - below;
   }
 
   // pending is the question whose turn runs.
@@ -111,18 +123,18 @@ export class Transcript {
     }
     known.text += text;
     this.#elements.get(messageId).querySelector(".body").append(text);
-    this.settle();
+    this.#settle();
   }
 
-  // watch is told when the reader scrolls: whoever looks at the end stays there.
-  watch() { this.#follows = this.#scroll.scrollHeight - this.#scroll.scrollTop - this.#scroll.clientHeight < 60; }
-  settle() { if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight; }
+  // watch sees the reader scroll: whoever looks at the end stays there.
+  #watch() { this.#follows = this.#scroll.scrollHeight - this.#scroll.scrollTop - this.#scroll.clientHeight < 60; }
+  #settle() { if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight; }
 
   #draw(m) {
     if (m.state === "sending") this.#follows = true;
     const drawn = element("article", {
       className: `message ${m.role} ${m.value ? "value" : ""} ${m.state === "streaming" ? "streaming" : ""}`, "data-state": m.state, "data-id": m.id,
-      "aria-label": m.role === "user" ? "You" : "Answer",
+      "aria-busy": String(m.state === "streaming"), "aria-label": m.role === "user" ? "You" : "Answer",
     });
     if (m.text) drawn.append(element("div", { className: "body" }, m.text));
     if (m.value) drawn.append(element("div", { className: "body" }, JSON.stringify(m.value, null, 1).replace(/\n\s*/g, " ")));
@@ -136,7 +148,7 @@ export class Transcript {
     this.#elements.set(m.id, drawn);
     if (old) old.replaceWith(drawn);
     else this.#place(m, drawn);
-    this.settle();
+    this.#settle();
   }
 
   // place keeps messages in the order of the conversation; what is not stored yet is last.
