@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"chatkeep/handler/auth/authtest"
+	"chatkeep/handler/nodetest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -33,34 +35,39 @@ func runScript(t *testing.T, env ...string) *exec.Cmd {
 	return command
 }
 
-// A newcomer types what make run prints, and starts it once more.
-func TestMakeRun(t *testing.T) {
-	port, issuerPort := freePort(t), freePort(t)
-	first := runScript(t, "PORT="+port, "ISSUER_PORT="+issuerPort, "REDIS_URL=", "REDIS_HOSTNAME=", "AUTH_TENANT_ID=contoso.com")
-	stdout, err := first.StdoutPipe()
+// served is what make run prints with these variables, when it serves at a port of its own. It ends with the test, as by Ctrl-C.
+func served(t *testing.T, env ...string) (printed, port, issuerPort string) {
+	t.Helper()
+	port, issuerPort = freePort(t), freePort(t)
+	command := runScript(t, append([]string{"PORT=" + port, "ISSUER_PORT=" + issuerPort, "REDIS_URL=", "REDIS_HOSTNAME="}, env...)...)
+	stdout, err := command.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, first.Start())
-	var printed strings.Builder
+	require.NoError(t, command.Start())
 	lines := bufio.NewScanner(stdout)
-	for !strings.Contains(printed.String(), "Another user:") && lines.Scan() {
-		printed.WriteString(lines.Text() + "\n")
+	for !strings.Contains(printed, "Another user:") && lines.Scan() {
+		printed += lines.Text() + "\n"
 	}
-	t.Cleanup(func() { // Ctrl-C ends all of it
-		require.NoError(t, first.Process.Signal(syscall.SIGTERM))
+	t.Cleanup(func() { // all of it
+		require.NoError(t, command.Process.Signal(syscall.SIGTERM))
 		for lines.Scan() {
 		}
-		require.NoError(t, first.Wait())
+		require.NoError(t, command.Wait())
 		for _, p := range []string{port, issuerPort} {
 			_, err := net.Dial("tcp", "127.0.0.1:"+p)
 			require.Error(t, err)
 		}
 	})
+	return printed, port, issuerPort
+}
 
-	typed := strings.Join(regexp.MustCompile(`(?m)^(TOKEN=|ID=|curl ).*$`).FindAllString(printed.String(), -1), "\n")
+// A newcomer types what make run prints, and starts it once more.
+func TestMakeRun(t *testing.T) {
+	printed, port, issuerPort := served(t, "AUTH_TENANT_ID=contoso.com")
+	typed := strings.Join(regexp.MustCompile(`(?m)^(TOKEN=|ID=|curl ).*$`).FindAllString(printed, -1), "\n")
 	out, err := exec.Command("bash", "-euc", typed).Output()
-	require.NoError(t, err, "%s", printed.String())
+	require.NoError(t, err, "%s", printed)
 	require.Contains(t, string(out), `"role":"assistant","kind":"text","text":"Hello"`)
-	_, other, _ := strings.Cut(printed.String(), "Another user: ")
+	_, other, _ := strings.Cut(printed, "Another user: ")
 	bob := exec.Command("bash", "-euc", other+"\n"+strings.Split(typed, "\n")[1])
 	bob.Dir = ".."
 	out, err = bob.Output()
@@ -72,6 +79,72 @@ func TestMakeRun(t *testing.T) {
 		require.Error(t, err)
 		require.Regexp(t, `^Port \d+ is taken: end what listens there, or choose another, such as `+name+`=\d+ make run\n$`, string(out))
 	}
+}
+
+// With a model behind it, a newcomer does what docs/agents.md says: watches the words come, hangs up, resumes, and gets the whole answer.
+func TestMakeRunWithAModel(t *testing.T) {
+	page, err := os.ReadFile("../docs/agents.md")
+	require.NoError(t, err)
+	fixtures := regexp.MustCompile(`echo '(.*)' >fixtures.json`).FindSubmatch(page)
+	curls := regexp.MustCompile(`(?m)^curl .*"\$URL/.*\$ID.*$`).FindAllString(string(page), -1)
+	require.NotNil(t, fixtures)
+	require.Len(t, curls, 3)
+	file, mockPort := filepath.Join(t.TempDir(), "fixtures.json"), freePort(t)
+	require.NoError(t, os.WriteFile(file, fixtures[1], 0o600))
+	mock := nodetest.Command(t, "agent/testdata/aimock-node", "node_modules/@copilotkit/aimock/dist/cli.js", "-p", mockPort, "-f", file, "--latency", "50", "--chunk-size", "5")
+	require.NoError(t, mock.Start())
+	t.Cleanup(func() { _ = mock.Process.Kill(); _ = mock.Wait() })
+	require.Eventually(t, func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+mockPort)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}, 30*time.Second, 10*time.Millisecond)
+
+	printed, port, _ := served(t, "AGENT=openai", "OPENAI_BASE_URL=http://127.0.0.1:"+mockPort+"/v1", "OPENAI_MODEL=any", "OPENAI_API_KEY=none")
+	set := "URL=http://127.0.0.1:" + port + "\n" + strings.Join(regexp.MustCompile(`(?m)^(TOKEN|ID)=.*$`).FindAllString(printed, -1), "\n") + "\n"
+	id, err := exec.Command("bash", "-euc", set).Output()
+	require.NoError(t, err)
+	set += "ID=" + strings.TrimSpace(string(id)) + "\n"
+
+	send := exec.Command("bash", "-euc", set+"exec "+curls[0])
+	stdout, err := send.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, send.Start())
+	var lastID string
+	var told strings.Builder
+	lines := bufio.NewScanner(stdout)
+	tell := func(lines *bufio.Scanner, deltas int) {
+		for deltas > 0 && lines.Scan() {
+			if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+				lastID = id
+			}
+			var delta struct{ MessageID, Text string }
+			data, _ := strings.CutPrefix(lines.Text(), "data: ")
+			if json.Unmarshal([]byte(data), &delta) == nil && delta.MessageID != "" {
+				told.WriteString(delta.Text)
+				deltas--
+			}
+		}
+	}
+	tell(lines, 2)
+	require.NoError(t, mock.Process.Signal(syscall.SIGSTOP)) // the answer is not complete before the client has left
+	require.NoError(t, send.Process.Signal(syscall.SIGINT))
+	for lines.Scan() {
+		require.NotContains(t, lines.Text(), "event: done")
+	}
+	require.Error(t, send.Wait())
+	require.NoError(t, mock.Process.Signal(syscall.SIGCONT))
+
+	rest, err := exec.Command("bash", "-euc", set+strings.Replace(curls[1], "1-3", lastID, 1)).Output()
+	require.NoError(t, err)
+	tell(bufio.NewScanner(strings.NewReader(string(rest))), math.MaxInt)
+	require.Equal(t, "1-19999", lastID)
+	require.Equal(t, "Hello from the mock. It takes its time, for you to watch.", told.String())
+	whole, err := exec.Command("bash", "-euc", set+curls[2]).Output()
+	require.NoError(t, err)
+	require.Contains(t, string(whole), `"role":"assistant","kind":"text","text":"`+told.String()+`"`)
 }
 
 func TestATakenPortSaysHowToChooseAnother(t *testing.T) {

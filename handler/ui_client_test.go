@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
 
 	"chatkeep/handler/auth/authtest"
@@ -35,6 +39,34 @@ func TestUseChat(t *testing.T) {
 			forwarded := func(d *deployment) string { return hosttest.StartForwarder(t, packaged(t), d.host.HandlerURL(), nil) }
 			converse(t, version, forwarded(echo), forwarded(told))
 		})
+	}
+}
+
+// The example of docs/usechat.md compiles, strictly, with both versions of the packages.
+func TestTheExampleOfUseChat(t *testing.T) {
+	text, err := os.ReadFile("../docs/usechat.md")
+	require.NoError(t, err)
+	example := regexp.MustCompile("(?s)```tsx\n(.*?)```").FindSubmatch(text)
+	require.NotNil(t, example)
+	yours, err := os.ReadFile("testdata/ui/yours.ts")
+	require.NoError(t, err)
+	folder, err := filepath.Abs("testdata/ui")
+	require.NoError(t, err)
+	for _, version := range []string{"6", "7"} {
+		program := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(program, "conversation.tsx"), example[1], 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(program, "yours.ts"), yours, 0o600))
+		config, err := json.Marshal(map[string]any{
+			"extends": filepath.Join(folder, "tsconfig.json"), "files": []string{"conversation.tsx"},
+			"compilerOptions": map[string]any{"paths": map[string][]string{
+				"ai": {filepath.Join(folder, "node_modules/ai"+version)}, "@ai-sdk/react": {filepath.Join(folder, "node_modules/react"+version)},
+				"react": {filepath.Join(folder, "node_modules/@types/react")}, "react/*": {filepath.Join(folder, "node_modules/@types/react/*")},
+			}},
+		})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(program, "tsconfig.json"), config, 0o600))
+		out, err := nodetest.Command(t, folder, "node_modules/typescript/bin/tsc", "-p", program).CombinedOutput()
+		require.NoError(t, err, "%s", out)
 	}
 }
 
