@@ -12,6 +12,7 @@ import (
 	"chatkeep/handler/store"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 type vars = map[string]string
@@ -139,6 +140,19 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"a host by name":      {vars{"HOST": "chat.example.com"}, "HOST must be an IP address"},
 		"a host with a port":  {vars{"HOST": "127.0.0.1:8080"}, "HOST must be an IP address"},
 
+		"a collector without a scheme":    {vars{"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be an http or https URL"},
+		"a collector with a user":         {vars{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://me:s3cret@x/v1/traces"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT must be an http or https URL"},
+		"a collector for metrics by gRPC": {vars{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "grpc://x"}, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT must be an http or https URL"},
+		"a secret in the clear":           {vars{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318", "OTEL_EXPORTER_OTLP_HEADERS": "key=s3cret"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be an https URL"},
+		"headers that are none":           {vars{"OTEL_EXPORTER_OTLP_HEADERS": "s3cret"}, "OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs"},
+		"headers that break lines":        {vars{"OTEL_EXPORTER_OTLP_HEADERS": "key=s3cret%0d%0ax"}, "OTEL_EXPORTER_OTLP_HEADERS must hold names and values"},
+		"another protocol":                {vars{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL must be http/json"},
+		"another sampler":                 {vars{"OTEL_TRACES_SAMPLER": "jaeger_remote"}, "OTEL_TRACES_SAMPLER must be always_on or"},
+		"a share as a percentage":         {vars{"OTEL_TRACES_SAMPLER_ARG": "10"}, "OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1"},
+		"attributes that are none":        {vars{"OTEL_RESOURCE_ATTRIBUTES": "a=%zz"}, "OTEL_RESOURCE_ATTRIBUTES must be name=value pairs"},
+		"an interval with a unit":         {vars{"OTEL_METRIC_EXPORT_INTERVAL": "60s"}, "OTEL_METRIC_EXPORT_INTERVAL must be a whole number from 1000 to 3600000"},
+		"a doubtful switch":               {vars{"OTEL_SDK_DISABLED": "yes"}, "OTEL_SDK_DISABLED must be true or false"},
+
 		"longer than Azure waits":       {vars{"AGENT_TIMEOUT": "220s"}, "AGENT_TIMEOUT and TURN_WAIT must be at most 225s together"},
 		"longer than a call":            {vars{"CALL_MAX": "100s"}, "AGENT_TIMEOUT and TURN_WAIT must be at most 100s together, which is CALL_MAX"},
 		"a turn longer than its room":   {vars{"AGENT_TIMEOUT": "61s", "REDIS_TTL": "60"}, "AGENT_TIMEOUT must be at most REDIS_TTL"},
@@ -149,6 +163,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, err := readConfig(settings(row.env))
 			require.ErrorContains(t, err, row.want)
+			require.NotContains(t, err.Error(), "s3cret")
 		})
 	}
 	_, err := readConfig(func(string) string { return "" })
@@ -335,4 +350,38 @@ func TestWhereItListens(t *testing.T) {
 		require.Equal(t, row.want, c.address, name)
 		require.Equal(t, row.env["FUNCTIONS_CUSTOMHANDLER_PORT"] != "", c.underHost, name)
 	}
+}
+
+func TestTelemetryGoesWhereTheSettingsSay(t *testing.T) {
+	for name, row := range map[string]struct {
+		env             vars
+		traces, metrics string
+	}{
+		"nothing":        {vars{}, "", ""},
+		"one collector":  {vars{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://x/otlp/"}, "https://x/otlp/v1/traces", "https://x/otlp/v1/metrics"},
+		"traces alone":   {vars{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x/t"}, "http://x/t", ""},
+		"another's part": {vars{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://y/m"}, "http://x/v1/traces", "http://y/m"},
+		"turned off":     {vars{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}, "", ""},
+	} {
+		c, err := readConfig(settings(row.env))
+		require.NoError(t, err, name)
+		require.Equal(t, row.traces, c.telemetry.Traces, name)
+		require.Equal(t, row.metrics, c.telemetry.Metrics, name)
+		require.Equal(t, row.traces+row.metrics != "", c.telemetry.IsOn(), name)
+	}
+	for sampler, description := range map[string]string{
+		"always_on": "AlwaysOnSampler", "always_off": "AlwaysOffSampler", "traceidratio": "TraceIDRatioBased{0.1}",
+		"parentbased_traceidratio": "ParentBased{root:TraceIDRatioBased{0.1}", "parentbased_always_off": "ParentBased{root:AlwaysOffSampler", "": "ParentBased{root:AlwaysOnSampler",
+	} {
+		c, err := readConfig(settings(vars{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0.1"}))
+		require.NoError(t, err)
+		require.Contains(t, c.telemetry.Sampler.Description(), description)
+	}
+	c, err := readConfig(settings(vars{
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "https://x", "OTEL_EXPORTER_OTLP_HEADERS": "a=1, b=two%20words", "OTEL_RESOURCE_ATTRIBUTES": "service.name=mine,x=y",
+	}))
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"a": "1", "b": "two words"}, c.telemetry.Headers)
+	require.Contains(t, c.telemetry.Attributes, attribute.String("service.name", "mine"))
+	require.Contains(t, c.telemetry.Attributes, attribute.String("x", "y"))
 }

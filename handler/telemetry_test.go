@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -148,6 +149,7 @@ func TestASendIsTold(t *testing.T) {
 	d.must(404, "GET", "/api/chat/conversations/"+id, "bob", "")
 	d.host.Signal(syscall.SIGTERM)
 	d.host.Wait()
+	require.Regexp(t, `"msg":"vitals","requests":4,"errors5xx":0,"requestP95Ms":[0-9.]+,"sendOwnP95Ms":[0-9.]+,"storeP95Ms":[0-9.]+,`, strings.Join(d.host.Stdout(), "\n"))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	spans := make(map[string][]*traces.Span) // of the trace, by name
@@ -239,4 +241,24 @@ func counted(m *metrics.Metric, attributes map[string]string) uint64 {
 		}
 	}
 	return math.MaxUint64
+}
+
+// A collector that takes connections and answers nothing holds nobody up, not even the end.
+func TestASilentCollectorHoldsNobody(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	d := deploy(t, "REDIS_URL=redis://"+redistest.Start(t).Addr, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+listener.Addr().String(), "OTEL_EXPORTER_OTLP_TIMEOUT=60000")
+	id := d.start("alice")
+	for range 5 {
+		d.must(200, "POST", "/api/chat/send", "alice", said(id, "Hello"))
+	}
+	d.host.Signal(syscall.SIGTERM)
+	require.Eventually(t, func() bool { return len(d.host.Exits()) > 0 }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, []int{200}, d.host.Exits())
+	log := strings.Join(d.host.Stdout(), "\n")
+	for _, signal := range []string{"traces", "metrics"} {
+		require.Equal(t, 1, strings.Count(log, `"msg":"the collector does not take telemetry, which is lost","signal":"`+signal+`"`), log)
+	}
+	require.Empty(t, d.host.Stderr())
 }

@@ -28,11 +28,12 @@ func (s *Server) trace(r *http.Request) (context.Context, trace.Span) {
 	if s.recorder.Tracer == nil {
 		return r.Context(), nil
 	}
-	caller := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
-	caller = caller.WithTraceState(trace.TraceState{}) // which may tell anything
-	return s.recorder.Tracer.Start(
-		trace.ContextWithRemoteSpanContext(r.Context(), caller), knownMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer),
-	)
+	ctx := r.Context()
+	if r.Header.Get("Traceparent") != "" {
+		caller := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header)))
+		ctx = trace.ContextWithRemoteSpanContext(ctx, caller.WithTraceState(trace.TraceState{})) // which may tell anything
+	}
+	return s.recorder.Tracer.Start(ctx, knownMethod(r.Method), trace.WithSpanKind(trace.SpanKindServer))
 }
 
 // verify returns the user whom the bearer token names.

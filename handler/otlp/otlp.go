@@ -36,8 +36,14 @@ func (c Config) IsOn() bool { return c.Traces != "" || c.Metrics != "" }
 
 // Export is what is sent until it is closed.
 type Export struct {
-	shutdowns []func(context.Context) error // of the signals that are sent
-	log       *slog.Logger
+	signals []signal
+	log     *slog.Logger
+}
+
+// signal is traces or metrics, while they are sent.
+type signal struct {
+	*sender
+	end func(context.Context) error
 }
 
 const (
@@ -53,23 +59,25 @@ func Start(c Config, recorder *telemetry.Recorder, log *slog.Logger) *Export {
 	about := resource.NewSchemaless(c.Attributes...)
 	e := &Export{log: log}
 	if c.Traces != "" {
+		sender := newSender(c, c.Traces, "traces", log)
 		traces := sdktrace.NewTracerProvider(
 			sdktrace.WithResource(about), sdktrace.WithSampler(c.Sampler),
-			sdktrace.WithBatcher(&spanExporter{newSender(c, c.Traces, "traces", log)},
+			sdktrace.WithBatcher(&spanExporter{sender},
 				sdktrace.WithMaxQueueSize(maxWaiting), sdktrace.WithMaxExportBatchSize(maxBatch), sdktrace.WithBatchTimeout(spansEvery),
 				sdktrace.WithExportTimeout(c.Timeout)),
 		)
-		e.shutdowns = append(e.shutdowns, traces.Shutdown)
+		e.signals = append(e.signals, signal{sender, traces.Shutdown})
 		recorder.Tracer = traces.Tracer(telemetry.Scope)
 	}
 	if c.Metrics != "" {
+		sender := newSender(c, c.Metrics, "metrics", log)
 		metrics := sdkmetric.NewMeterProvider(
 			sdkmetric.WithResource(about),
-			sdkmetric.WithReader(sdkmetric.NewPeriodicReader(&metricExporter{newSender(c, c.Metrics, "metrics", log)},
+			sdkmetric.WithReader(sdkmetric.NewPeriodicReader(&metricExporter{sender},
 				sdkmetric.WithInterval(c.Interval), sdkmetric.WithTimeout(c.Timeout),
 				sdkmetric.WithProducer(&producer{recorder: recorder, started: time.Now(), log: log}))),
 		)
-		e.shutdowns = append(e.shutdowns, metrics.Shutdown)
+		e.signals = append(e.signals, signal{sender, metrics.Shutdown})
 	}
 	return e
 }
@@ -77,10 +85,10 @@ func Start(c Config, recorder *telemetry.Recorder, log *slog.Logger) *Export {
 // Close sends what waits, until ctx ends.
 func (e *Export) Close(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, shutdown := range e.shutdowns {
+	for _, s := range e.signals {
 		panics.Go(&all, e.log, func() {
-			if err := shutdown(ctx); err != nil {
-				e.log.DebugContext(ctx, "telemetry", "err", err)
+			if err := s.end(ctx); err != nil {
+				s.lost(ctx, err)
 			}
 		})
 	}

@@ -54,13 +54,19 @@ func (s *sender) send(ctx context.Context, request any) error {
 		return err
 	}
 	err = s.sendUntilTaken(ctx, body)
-	switch failed := err != nil; {
-	case failed && !s.failing.Swap(true):
-		s.log.WarnContext(ctx, "the collector does not take telemetry, which is lost", "signal", s.signal, "err", err)
-	case !failed && s.failing.Swap(false):
+	if err != nil {
+		s.lost(ctx, err)
+	} else if s.failing.Swap(false) {
 		s.log.InfoContext(ctx, "the collector takes telemetry again", "signal", s.signal)
 	}
 	return err
+}
+
+// lost logs a loss, unless the one before it was.
+func (s *sender) lost(ctx context.Context, why error) {
+	if !s.failing.Swap(true) {
+		s.log.WarnContext(ctx, "the collector does not take telemetry, which is lost", "signal", s.signal, "err", why)
+	}
 }
 
 const (
