@@ -180,10 +180,10 @@ func openRedis(cfg config, recorder *telemetry.Recorder, log *slog.Logger) (*sto
 		}
 		cfg.redis.Credentials = store.EntraCredentials(credential, cfg.entra.username)
 	}
-	if cfg.telemetry.Traces != "" {
-		store.CountTrips()
-	}
 	client, health := store.NewClient(*cfg.redis), store.NewClient(cfg.redis.ForHealth())
+	if cfg.telemetry.Traces != "" {
+		store.CountTrips(client)
+	}
 	kept := store.NewRedis(client, health, store.Options{
 		Limits: cfg.limits, Timeout: cfg.timeout, Replicas: cfg.replicas, Share: max(1, cfg.redis.PoolSize/4), Recorder: recorder,
 	}, log)

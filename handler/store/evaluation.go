@@ -63,41 +63,36 @@ func (r *Redis) State() telemetry.Client {
 	return telemetry.Client{Down: r.breaker.admit() != nil, Waits: int64(pool.WaitCount), Waited: time.Duration(pool.WaitDurationNs)}
 }
 
-// CountTrips has all clients of the process count the round trips of calls whose span is recorded: also those that repeat one that failed, and
-// those that a new connection begins with.
-func CountTrips() { redis.SetOTelRecorder(trips{}) }
+// CountTrips has a client count the round trips of calls whose span is recorded, as it makes them: one that it repeats by itself counts once.
+func CountTrips(client redis.UniversalClient) { client.AddHook(trips{}) }
 
 // tripsKey is of a context with the *atomic.Int64 that counts its round trips.
 type tripsKey struct{}
 
-// trips is a redis.OTelRecorder that counts round trips, and nothing else.
+// trips is a redis.Hook.
 type trips struct{}
 
-func (trips) add(ctx context.Context, attempts int) {
+func (trips) count(ctx context.Context) {
 	if n, ok := ctx.Value(tripsKey{}).(*atomic.Int64); ok {
-		n.Add(int64(attempts))
+		n.Add(1)
 	}
 }
 
-// RecordOperationDuration implements redis.OTelRecorder.
-func (t trips) RecordOperationDuration(ctx context.Context, _ time.Duration, _ redis.Cmder, attempts int, _ error, _ redis.ConnInfo, _ int) {
-	t.add(ctx, attempts)
+// DialHook implements redis.Hook.
+func (trips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (t trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		t.count(ctx)
+		return next(ctx, cmd)
+	}
 }
 
-// RecordPipelineOperationDuration implements redis.OTelRecorder.
-func (t trips) RecordPipelineOperationDuration(ctx context.Context, _ time.Duration, _ string, _ int, attempts int, _ error, _ redis.ConnInfo, _ int) {
-	t.add(ctx, attempts)
-}
-
-// What else a redis.OTelRecorder is told does not matter here.
-
-func (trips) RecordConnectionCreateTime(context.Context, time.Duration, redis.ConnInfo)           {}
-func (trips) RecordConnectionRelaxedTimeout(context.Context, int, redis.ConnInfo, string, string) {}
-func (trips) RecordConnectionHandoff(context.Context, redis.ConnInfo, string)                     {}
-func (trips) RecordError(context.Context, string, redis.ConnInfo, string, bool, int)              {}
-func (trips) RecordMaintenanceNotification(context.Context, redis.ConnInfo, string)               {}
-func (trips) RecordConnectionWaitTime(context.Context, time.Duration, redis.ConnInfo)             {}
-func (trips) RecordConnectionClosed(context.Context, redis.ConnInfo, string, error)               {}
-func (trips) RecordPubSubMessage(context.Context, redis.ConnInfo, string, string, bool)           {}
-func (trips) RecordStreamLag(context.Context, time.Duration, redis.ConnInfo, string, string, string) {
+// ProcessPipelineHook implements redis.Hook.
+func (t trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []redis.Cmder) error {
+		t.count(ctx)
+		return next(ctx, commands)
+	}
 }
