@@ -12,6 +12,7 @@ import (
 
 	"chatkeep/handler/agent"
 	"chatkeep/handler/nodetest"
+	"chatkeep/handler/redistest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -99,4 +100,58 @@ func TestEventSource(t *testing.T) {
 	require.NoError(t, err, "%s", text)
 	require.Contains(t, string(text), `"id":"1-19999"`)
 	require.Contains(t, string(text), fmt.Sprintf(`{"closed":%d}`, http.StatusNoContent), "204 does not end it")
+}
+
+// Cut in the midst of an answer, it comes again with its last event, and gets each event once.
+func TestEventSourceIsCut(t *testing.T) {
+	a := teller{words: make(chan string)}
+	s := patient(t, a)
+	id := s.start("alice")
+	link := redistest.NewLink(t, strings.TrimPrefix(s.url, "http://"))
+	client := nodetest.Command(t, "testdata/eventsource", "client.mjs", "http://"+link.Addr+"/api/chat/conversations/"+id+"/stream?follow=true",
+		s.issuer.Token(tenant, "alice", nil), "1")
+	out, err := client.StdoutPipe()
+	require.NoError(t, err)
+	var problems strings.Builder
+	client.Stderr = &problems
+	require.NoError(t, client.Start())
+	lines := bufio.NewScanner(out)
+	var got []string
+	var told strings.Builder
+	until := func(name string) {
+		for {
+			require.True(t, lines.Scan(), problems.String())
+			var e struct{ ID, Name, Data string }
+			require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
+			if e.ID != "" {
+				got = append(got, e.ID)
+			}
+			if e.Name == "delta" {
+				var delta struct{ Text string }
+				require.NoError(t, json.Unmarshal([]byte(e.Data), &delta))
+				told.WriteString(delta.Text)
+			}
+			if e.Name == name {
+				return
+			}
+		}
+	}
+	until("open")
+	sender := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
+	for _, word := range []string{"one ", "two ", "three"} {
+		a.words <- word
+		until("delta")
+		link.Cut(true)
+		until("away")
+		link.Cut(false)
+	}
+	close(a.words)
+	until("done")
+	require.NoError(t, client.Wait(), problems.String())
+	require.Equal(t, "one two three", told.String())
+	var all []string
+	for _, e := range sender.rest() {
+		all = append(all, e.id)
+	}
+	require.Equal(t, all, got)
 }
