@@ -1,8 +1,10 @@
 package contract_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,4 +70,28 @@ func TestTheReadmeHasEveryFunction(t *testing.T) {
 // regexpOf matches the row of a function in README's table.
 func regexpOf(name, method, path string) string {
 	return `(?m)^\| ` + name + " \\| `" + method + "`?.*`?" + strings.NewReplacer("{", `\{`, "}", `\}`, ".", `\.`).Replace(path) + "[`?]"
+}
+
+// What README has curl send is an example of the contract's.
+func TestTheReadmeSendsExamples(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(contract.Root(), "README.md"))
+	require.NoError(t, err)
+	paths := contract.Load(t).Document["paths"].(map[string]any)
+	sent := regexp.MustCompile(`curl -s "\$URL([^"?]*)"[^|\n]*\\\n  -d (?:'(.*?)'|"((?:[^"\\]|\\.)*)")`).FindAllStringSubmatch(string(readme), -1)
+	require.Len(t, sent, 3)
+	for _, line := range sent {
+		body := line[2] + strings.NewReplacer(`\"`, `"`, "$ID", "01890a5d-ac96-774b-bcce-b302099a8057").Replace(line[3])
+		request := paths[line[1]].(map[string]any)["post"].(map[string]any)["requestBody"].(map[string]any)
+		var examples []string
+		for _, example := range request["content"].(map[string]any)["application/json"].(map[string]any)["examples"].(map[string]any) {
+			text, err := json.Marshal(example.(map[string]any)["value"])
+			require.NoError(t, err)
+			examples = append(examples, string(text))
+		}
+		var value any
+		require.NoError(t, json.Unmarshal([]byte(body), &value), body)
+		text, err := json.Marshal(value)
+		require.NoError(t, err)
+		require.Contains(t, examples, string(text))
+	}
 }
