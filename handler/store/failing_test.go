@@ -172,7 +172,7 @@ func TestASlowScriptIsNoOutage(t *testing.T) {
 	id := w.start()
 	slow := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { _ = slow.Close() })
-	const hold = `local t = redis.call('TIME') local ends = t[1] * 1000000 + t[2] + 100000
+	const hold = `local t = redis.call('TIME') local ends = t[1] * 1000000 + t[2] + 80000
 repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] > ends`
 	failures := 0
 	for range 3 * breakerFailures {
