@@ -75,20 +75,27 @@ type ifNoneMatch struct {
 // readIfNoneMatch compares tags weakly, as the header wants it.
 func readIfNoneMatch(headers []string) ifNoneMatch {
 	var c ifNoneMatch
-	for _, header := range headers {
-		for tag := range strings.SplitSeq(header, ",") {
-			tag = strings.TrimSpace(tag)
-			if tag == "*" {
-				c.any = true
-				continue
-			}
-			version, ok := versionOf(tag)
-			if ok && !slices.Contains(c.versions, version) {
-				c.versions = append(c.versions, version)
-			}
+	for _, tag := range tagsOf(headers) {
+		version, ok := versionOf(tag)
+		switch {
+		case tag == "*":
+			c.any = true
+		case ok && !slices.Contains(c.versions, version):
+			c.versions = append(c.versions, version)
 		}
 	}
 	return c
+}
+
+// tagsOf are the tags that a header lists, as they are; one may be *.
+func tagsOf(headers []string) []string {
+	var tags []string
+	for _, header := range headers {
+		for tag := range strings.SplitSeq(header, ",") {
+			tags = append(tags, strings.TrimSpace(tag))
+		}
+	}
+	return tags
 }
 
 // versionOf is the version that a tag names, weak or strong.
