@@ -29,7 +29,7 @@ func TestEveryGoroutineIsStartedByPanics(t *testing.T) {
 		require.NoError(t, err)
 		cancels := cancelsIn(file)
 		ast.Inspect(file, func(n ast.Node) bool {
-			if call, ok := n.(*ast.CallExpr); ok && len(call.Args) == 2 && isOneOf(call.Args[1], cancels) {
+			if call, ok := n.(*ast.CallExpr); ok && isAfterFunc(call) && isOneOf(call.Args[1], cancels) {
 				return false // after a while a context is cancelled, which cannot panic
 			}
 			_, isGo := n.(*ast.GoStmt)
@@ -47,6 +47,11 @@ func TestEveryGoroutineIsStartedByPanics(t *testing.T) {
 func isPackage(x ast.Expr, name string) bool {
 	ident, ok := x.(*ast.Ident)
 	return ok && ident.Name == name
+}
+
+func isAfterFunc(call *ast.CallExpr) bool {
+	selector, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && isPackage(selector.X, "time") && selector.Sel.Name == "AfterFunc"
 }
 
 // cancelsIn are the names that a file gives to what context.WithCancel cancels by.

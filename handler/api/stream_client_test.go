@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,47 @@ func TestAStreamThroughTheHost(t *testing.T) {
 	require.Equal(t, "message card message suggested done", names(resumed.rest()))
 }
 
+// eventSource is the npm package eventsource in a process of its own.
+type eventSource struct {
+	t        *testing.T
+	command  *exec.Cmd
+	lines    *bufio.Scanner
+	problems strings.Builder
+	got      []event
+}
+
+// startEventSource reads a stream until so many turns have ended.
+func startEventSource(t *testing.T, url, token, turns string) *eventSource {
+	t.Helper()
+	e := &eventSource{t: t, command: nodetest.Command(t, "testdata/eventsource", "client.mjs", url, token, turns)}
+	out, err := e.command.StdoutPipe()
+	require.NoError(t, err)
+	e.command.Stderr, e.lines = &e.problems, bufio.NewScanner(out)
+	require.NoError(t, e.command.Start())
+	return e
+}
+
+// until reads up to an event of the name, or a change of the connection: open or away.
+func (e *eventSource) until(name string) {
+	e.t.Helper()
+	for {
+		require.True(e.t, e.lines.Scan(), "%s", &e.problems)
+		var next struct{ ID, Name, Data string }
+		require.NoError(e.t, json.Unmarshal(e.lines.Bytes(), &next))
+		if next.ID != "" {
+			e.got = append(e.got, event{id: next.ID, name: next.Name, data: next.Data})
+		}
+		if next.Name == name {
+			return
+		}
+	}
+}
+
+func (e *eventSource) end() {
+	e.t.Helper()
+	require.NoError(e.t, e.command.Wait(), &e.problems)
+}
+
 // The npm package eventsource resumes and follows: it comes again with its last event whenever a stream has ended, and misses nothing.
 func TestEventSource(t *testing.T) {
 	s := openWith(t, agent.Echo{})
@@ -62,36 +104,18 @@ func TestEventSource(t *testing.T) {
 	id := s.start("alice")
 	path := "/api/chat/conversations/" + id + "/stream"
 	token := s.issuer.Token(tenant, "alice", nil)
-	client := nodetest.Command(t, "testdata/eventsource", "client.mjs", s.url+path+"?follow=true", token, "3")
-	out, err := client.StdoutPipe()
-	require.NoError(t, err)
-	var problems strings.Builder
-	client.Stderr = &problems
-	require.NoError(t, client.Start())
-	lines := bufio.NewScanner(out)
-	var got []event
-	until := func(name string) {
-		for {
-			require.True(t, lines.Scan(), problems.String())
-			var e struct{ ID, Name, Data string }
-			require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
-			if e.ID != "" && e.Name != "delta" { // of which an answer that comes at once has none
-				got = append(got, event{id: e.ID, name: e.Name, data: e.Data})
-			}
-			if e.Name == name {
-				return
-			}
-		}
-	}
+	client := startEventSource(t, s.url+path+"?follow=true", token, "3")
 	for _, when := range []string{"open", "away", "open"} {
-		until(when)
+		client.until(when)
 		require.Equal(t, 200, s.send("POST", "/api/chat/send", "alice", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id)).status)
-		until("done")
+		client.until("done")
 	}
-	require.NoError(t, client.Wait(), problems.String())
+	client.end()
 	var ids []string
-	for _, e := range got {
-		ids = append(ids, e.id)
+	for _, e := range client.got {
+		if e.name != "delta" { // of which an answer that comes at once has none
+			ids = append(ids, e.id)
+		}
 	}
 	require.Equal(t, []string{"1-1", "1-10000", "1-19999", "3-1", "3-10000", "3-19999", "5-1", "5-10000", "5-19999"}, ids)
 
@@ -108,48 +132,30 @@ func TestEventSourceIsCut(t *testing.T) {
 	s := patient(t, a)
 	id := s.start("alice")
 	link := redistest.NewLink(t, strings.TrimPrefix(s.url, "http://"))
-	client := nodetest.Command(t, "testdata/eventsource", "client.mjs", "http://"+link.Addr+"/api/chat/conversations/"+id+"/stream?follow=true",
-		s.issuer.Token(tenant, "alice", nil), "1")
-	out, err := client.StdoutPipe()
-	require.NoError(t, err)
-	var problems strings.Builder
-	client.Stderr = &problems
-	require.NoError(t, client.Start())
-	lines := bufio.NewScanner(out)
-	var got []string
-	var told strings.Builder
-	until := func(name string) {
-		for {
-			require.True(t, lines.Scan(), problems.String())
-			var e struct{ ID, Name, Data string }
-			require.NoError(t, json.Unmarshal(lines.Bytes(), &e))
-			if e.ID != "" {
-				got = append(got, e.ID)
-			}
-			if e.Name == "delta" {
-				var delta struct{ Text string }
-				require.NoError(t, json.Unmarshal([]byte(e.Data), &delta))
-				told.WriteString(delta.Text)
-			}
-			if e.Name == name {
-				return
-			}
-		}
-	}
-	until("open")
+	client := startEventSource(t, "http://"+link.Addr+"/api/chat/conversations/"+id+"/stream?follow=true", s.issuer.Token(tenant, "alice", nil), "1")
+	client.until("open")
 	sender := s.stream(t.Context(), "POST", "/api/chat/send", fmt.Sprintf(`{"conversationId":%q,"text":"hi"}`, id))
 	for _, word := range []string{"one ", "two ", "three"} {
 		a.words <- word
-		until("delta")
+		client.until("delta")
 		link.Cut(true)
-		until("away")
+		client.until("away")
 		link.Cut(false)
 	}
 	close(a.words)
-	until("done")
-	require.NoError(t, client.Wait(), problems.String())
+	client.until("done")
+	client.end()
+	var told strings.Builder
+	var got, all []string
+	for _, e := range client.got {
+		got = append(got, e.id)
+		if e.name == "delta" {
+			var delta struct{ Text string }
+			require.NoError(t, json.Unmarshal([]byte(e.data), &delta))
+			told.WriteString(delta.Text)
+		}
+	}
 	require.Equal(t, "one two three", told.String())
-	var all []string
 	for _, e := range sender.rest() {
 		all = append(all, e.id)
 	}

@@ -12,8 +12,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// ask calls the agent within a span of the name, for at most Settings.AgentTimeout, and keep meanwhile, if there is a lease to be kept. keep returns when its context
-// ends, and can end it with a cause.
+// ask calls the agent within a span of the name, for at most Settings.AgentTimeout, and keep meanwhile, if there is a lease to be kept. keep
+// returns when its context ends, and can end it with a cause.
 func (s *Service) ask(
 	ctx context.Context, name string, keep func(context.Context, context.CancelCauseFunc), call func(context.Context) (Reply, error),
 ) (Reply, error) {

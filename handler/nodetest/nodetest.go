@@ -3,21 +3,26 @@ package nodetest
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
 // Command returns a command of node in a folder with package.json and package-lock.json, whose packages it installs first unless they are
-// there. Its standard output is the test's to read; what it writes to standard error belongs into the message of a failure.
+// there. Its standard output is the test's to read; what it writes to standard error belongs into the message of a failure. It is ended when
+// it lasts longer than three minutes, so that a test that waits for it in vain fails.
 func Command(t testing.TB, folder string, args ...string) *exec.Cmd {
 	t.Helper()
 	install(t, folder)
-	command := exec.CommandContext(t.Context(), "node", args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, "node", args...)
 	command.Dir = folder
 	command.Env = append(command.Environ(), "NO_COLOR=1", "NODE_NO_WARNINGS=1")
 	return command
